@@ -1,0 +1,1 @@
+//! Where the program computes and how much memory there is.

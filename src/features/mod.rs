@@ -1,0 +1,1 @@
+//! Assembly, alignments and templates to host arrays; pure, with the randomness passed in.

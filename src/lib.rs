@@ -1,0 +1,13 @@
+//! Prediction and design of protein structures: the library behind the `fold` program.
+pub mod assembly;
+pub mod chem;
+pub mod device;
+pub mod features;
+pub mod io;
+pub mod models;
+pub mod nn;
+pub mod ops;
+pub mod pipelines;
+pub mod query;
+pub mod score;
+pub mod weights;

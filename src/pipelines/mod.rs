@@ -1,0 +1,1 @@
+//! A whole job: a plan in, files out.

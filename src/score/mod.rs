@@ -1,0 +1,1 @@
+//! Logits and positions to confidences.

@@ -1,0 +1,1 @@
+//! Official checkpoints to safetensors: readers that execute nothing, and maps from official names to ours.

@@ -19,6 +19,7 @@ enum Values {
     Mapped { file: Arc<Mmap>, start: usize },
     Heap(Arc<Vec<f32>>),
     Device(Tensor),
+    Absent,
 }
 
 impl Param {
@@ -37,6 +38,11 @@ impl Param {
             candle_core::bail!("{} values do not fill a parameter of shape {shape:?}", values.len())
         }
         Ok(Self { shape: shape.to_vec(), values: Values::Heap(Arc::new(values)) })
+    }
+
+    /// Stands for a tensor that a file lacks until the error is reported; its values cannot be read.
+    pub(super) fn absent(shape: &[usize]) -> Self {
+        Self { shape: shape.to_vec(), values: Values::Absent }
     }
 
     /// The same parameter where `device` computes: unchanged on the CPU, uploaded elsewhere.
@@ -64,6 +70,7 @@ impl Param {
             }
             Values::Heap(values) => Ok(values),
             Values::Device(_) => candle_core::bail!("the parameter is on another device"),
+            Values::Absent => candle_core::bail!("the parameter is not in the weights file"),
         }
     }
 

@@ -30,43 +30,13 @@ pub enum WeightsError {
         /// What the reader said.
         source: safetensors::SafeTensorError,
     },
-    /// A tensor that the model needs is not in the file.
-    #[error("{}: tensor {name} is missing: the file is of another model or release", path.display())]
-    Missing {
+    /// The file is not of the model that reads it: everything that does not fit, at once.
+    #[error("{}: {} tensors do not fit the model: {}", path.display(), problems.len(), problems.join("; "))]
+    Misfit {
         /// The weights file.
         path: PathBuf,
-        /// Full name of the tensor.
-        name: String,
-    },
-    /// A tensor has another shape than the model.
-    #[error("{}: tensor {name} is {found:?}, the model needs {expected:?}", path.display())]
-    Shape {
-        /// The weights file.
-        path: PathBuf,
-        /// Full name of the tensor.
-        name: String,
-        /// Shape in the file.
-        found: Vec<usize>,
-        /// Shape the model asks for.
-        expected: Vec<usize>,
-    },
-    /// A tensor has a type that is no weight.
-    #[error("{}: tensor {name} is {dtype:?}; weights are F32, F16 or BF16", path.display())]
-    Dtype {
-        /// The weights file.
-        path: PathBuf,
-        /// Full name of the tensor.
-        name: String,
-        /// Type in the file.
-        dtype: Dtype,
-    },
-    /// Tensors that no layer has read.
-    #[error("{}: {} tensors are not part of the model: {}", path.display(), names.len(), names.join(", "))]
-    Unread {
-        /// The weights file.
-        path: PathBuf,
-        /// Their full names.
-        names: Vec<String>,
+        /// One line a tensor: missing, of another shape or type, or not part of the model.
+        problems: Vec<String>,
     },
     /// A parameter could not be placed on the device.
     #[error("{}: tensor {name} does not fit the device", path.display())]
@@ -101,6 +71,7 @@ struct Source {
     entries: HashMap<String, Entry>,
     metadata: BTreeMap<String, String>,
     read: Mutex<BTreeSet<String>>,
+    problems: Mutex<Vec<String>>,
 }
 
 /// A prefix into a memory-mapped safetensors file; `at` walks down, `param` takes a tensor.
@@ -132,6 +103,7 @@ impl Weights {
             entries: entries.collect(),
             metadata: metadata.metadata().clone().unwrap_or_default().into_iter().collect(),
             read: Mutex::default(),
+            problems: Mutex::default(),
             file,
         };
         Ok(Self { source: Arc::new(source), prefix: String::new(), device: device.clone() })
@@ -163,38 +135,36 @@ impl Weights {
     }
 
     /// The tensor `name` below this prefix, which must have this shape.
+    ///
+    /// A tensor that is missing or of another shape or type is remembered for [`Weights::finish`], and an absent
+    /// parameter is returned in its place, so that one error can name all that is wrong with a file.
     pub fn param(&self, name: &str, shape: &[usize]) -> Result<Param, WeightsError> {
         let name = self.full_name(name);
-        let path = || self.source.path.clone();
-        let Some(entry) = self.source.entries.get(&name) else {
-            return Err(WeightsError::Missing { path: path(), name });
+        let misfit = |problem: String| {
+            self.source.problems.lock().expect("no panic while reading").push(problem);
+            Ok(Param::absent(shape))
         };
+        let Some(entry) = self.source.entries.get(&name) else { return misfit(format!("{name} is missing")) };
+        self.source.read.lock().expect("no panic while reading").insert(name.clone());
         if entry.shape != shape {
-            return Err(WeightsError::Shape {
-                path: path(),
-                name,
-                found: entry.shape.clone(),
-                expected: shape.to_vec(),
-            });
+            return misfit(format!("{name} has shape {:?}, the model needs {shape:?}", entry.shape));
         }
         let bytes = &self.source.file[entry.start..entry.end];
         let param = match entry.dtype {
-            Dtype::F32 => Param::mapped(&self.source.file, entry.start, shape).map_or_else(
-                || Param::from_vec(floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), shape),
-                Ok,
-            ),
+            Dtype::F32 => match Param::mapped(&self.source.file, entry.start, shape) {
+                Some(param) => Ok(param),
+                None => Param::from_vec(floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), shape),
+            },
             Dtype::F16 => {
                 Param::from_vec(floats(bytes, 2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()), shape)
             }
             Dtype::BF16 => {
                 Param::from_vec(floats(bytes, 2, |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()), shape)
             }
-            dtype => return Err(WeightsError::Dtype { path: path(), name, dtype }),
+            dtype => return misfit(format!("{name} is {dtype:?}, not F32, F16 or BF16")),
         };
-        let param = param.and_then(|p| p.to_device(&self.device));
-        let param = param.map_err(|source| WeightsError::Device { path: path(), name: name.clone(), source })?;
-        self.source.read.lock().expect("no panic while reading").insert(name);
-        Ok(param)
+        let placed = param.and_then(|p| p.to_device(&self.device));
+        placed.map_err(|source| WeightsError::Device { path: self.source.path.clone(), name, source })
     }
 
     /// As `param`, or `None` where the file has no such tensor.
@@ -202,12 +172,19 @@ impl Weights {
         if self.has(name) { self.param(name, shape).map(Some) } else { Ok(None) }
     }
 
-    /// Fails with the names of all tensors of the file that nothing has read.
-    pub fn all_read(&self) -> Result<(), WeightsError> {
+    /// To be called when the model is built: fails with every tensor that was missing or of another shape, and every
+    /// tensor of the file that nothing has read.
+    pub fn finish(&self) -> Result<(), WeightsError> {
+        let mut problems = self.source.problems.lock().expect("no panic while reading").clone();
         let read = self.source.read.lock().expect("no panic while reading");
-        let mut names: Vec<_> = self.source.entries.keys().filter(|n| !read.contains(*n)).cloned().collect();
-        names.sort();
-        if names.is_empty() { Ok(()) } else { Err(WeightsError::Unread { path: self.source.path.clone(), names }) }
+        let mut unread: Vec<_> = self.source.entries.keys().filter(|n| !read.contains(*n)).collect();
+        unread.sort();
+        problems.extend(unread.into_iter().map(|name| format!("{name} is not part of the model")));
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(WeightsError::Misfit { path: self.source.path.clone(), problems })
+        }
     }
 
     fn full_name(&self, name: &str) -> String {

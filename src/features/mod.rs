@@ -1,2 +1,4 @@
 //! Assembly, alignments and templates to host arrays; pure, with the randomness passed in.
+pub mod af3;
+pub mod array;
 pub mod noise;

@@ -155,9 +155,7 @@ impl Weights {
                 Some(param) => Ok(param),
                 None => Param::from_vec(floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), shape),
             },
-            Dtype::F16 => {
-                Param::from_vec(floats(bytes, 2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()), shape)
-            }
+            Dtype::F16 => Param::from_vec(floats(bytes, 2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()), shape),
             Dtype::BF16 => {
                 Param::from_vec(floats(bytes, 2, |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()), shape)
             }

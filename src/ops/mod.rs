@@ -1,1 +1,30 @@
-//! One function per fused operation.
+//! The fused operations and layers of the networks: one file each, with a kernel per device behind one function.
+//!
+//! Every operation has a `_reference` twin in plain tensor operations. It is what runs on a device without a kernel, and
+//! what each kernel is tested against.
+mod ada_norm;
+mod attention;
+mod elementwise;
+mod layer_norm;
+mod linear;
+mod local_attention;
+mod outer_product_mean;
+mod pair_average;
+mod transition;
+mod triangle_attention;
+mod triangle_multiplication;
+
+pub use ada_norm::{AdaNorm, ConditionedTransition};
+pub use attention::{Attention, attention, attention_reference, pair_bias, pair_bias_reference};
+pub use elementwise::{
+    add_in_place, add_in_place_reference, add_sigmoid_gate, add_sigmoid_gate_reference, relu, sigmoid_gate,
+    sigmoid_gate_reference, silu_gate, silu_gate_reference, softmax, softmax_reference,
+};
+pub use layer_norm::{Norm, norm_linear, norm_linear_reference};
+pub use linear::Linear;
+pub use local_attention::LocalAttention;
+pub use outer_product_mean::OuterProductMean;
+pub use pair_average::PairWeightedAverage;
+pub use transition::SwiGluTransition;
+pub use triangle_attention::{BiasOrder, Node, TriangleAttention};
+pub use triangle_multiplication::{Edges, TriangleMultiplication};

@@ -1,0 +1,57 @@
+//! Pair-weighted averaging of the MSA: AF3 SI Alg. 10.
+use candle_core::{Result, Tensor};
+
+use super::attention::pair_bias_reference;
+use super::elementwise::{add_in_place_reference, sigmoid_gate_reference, softmax_reference};
+use super::{Linear, Norm};
+use crate::weights::Weights;
+
+/// `m_ri += out(sigmoid(gate n) * sum_j w_hij v_rj)`, `w` a softmax over j of a pair bias, `n = norm_m(m)`.
+#[derive(Debug, Clone)]
+pub struct PairWeightedAverage {
+    norm_m: Norm,
+    norm_z: Norm,
+    bias: Linear, // c_z -> n_head
+    v: Linear,    // c_m -> n_head * c_head
+    gate: Linear, // c_m -> n_head * c_head
+    out: Linear,  // n_head * c_head -> c_m
+    n_head: usize,
+}
+
+impl PairWeightedAverage {
+    /// Reads `norm_m`, `norm_z`, `bias`, `v`, `gate` and `out`.
+    pub fn load(c_m: usize, c_z: usize, c_head: usize, n_head: usize, w: &Weights) -> Result<Self> {
+        let c = c_head * n_head;
+        Ok(Self {
+            norm_m: Norm::load(c_m, &w.at("norm_m"))?,
+            norm_z: Norm::load(c_z, &w.at("norm_z"))?,
+            bias: Linear::load(c_z, n_head, &w.at("bias"))?,
+            v: Linear::load(c_m, c, &w.at("v"))?,
+            gate: Linear::load(c_m, c, &w.at("gate"))?,
+            out: Linear::load(c, c_m, &w.at("out"))?,
+            n_head,
+        })
+    }
+
+    /// Updates `m` `[b, r, n, c_m]` in place from `z` `[b, n, n, c_z]`; `mask` `[b, n, n]` (1 = real) hides the j.
+    pub fn add_to(&self, m: &Tensor, z: &Tensor, mask: &Tensor) -> Result<()> {
+        self.add_to_reference(m, z, mask)
+    }
+
+    /// `add_to` in plain tensor operations.
+    pub fn add_to_reference(&self, m: &Tensor, z: &Tensor, mask: &Tensor) -> Result<()> {
+        let (b, r, n, _) = m.dims4()?;
+        let x = self.norm_m.forward_reference(m)?;
+        let v = self.v.forward_reference(&x)?; // [b, r, n, h * d]
+        let d = v.dim(3)? / self.n_head;
+        let v = v.reshape((b, r, n, self.n_head, d))?.permute((0, 3, 2, 1, 4))?.contiguous()?; // [b, h, n, r, d]
+        let hidden = ((mask - 1.)? * 1e9)?.unsqueeze(1)?; // [b, 1, n, n]
+        let bias = pair_bias_reference(z, Some(&self.norm_z), &self.bias)?; // [b, h, n, n]
+        let weights = softmax_reference(&bias.broadcast_add(&hidden)?)?;
+        let o = weights.matmul(&v.reshape((b, self.n_head, n, r * d))?)?; // [b, h, n, (r d)]
+        let o = o.reshape((b, self.n_head, n, r, d))?.permute((0, 3, 2, 1, 4))?.contiguous()?;
+        let o = o.reshape((b, r, n, self.n_head * d))?;
+        let o = sigmoid_gate_reference(&o, &self.gate.forward_reference(&x)?)?;
+        add_in_place_reference(m, &self.out.forward_reference(&o)?)
+    }
+}

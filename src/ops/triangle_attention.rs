@@ -1,0 +1,88 @@
+//! Triangle attention: AF2 SI Alg. 13-14, AF3 SI Alg. 14-15.
+use candle_core::{Result, Tensor};
+
+use super::attention::pair_bias_reference;
+use super::elementwise::add_in_place_reference;
+use super::{Attention, Linear, Norm};
+use crate::weights::Weights;
+
+/// The node that the edges of one attention share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// Edge ij attends to the edges ik: a row of z.
+    Starting,
+    /// Edge ij attends to the edges kj: a column of z.
+    Ending,
+}
+
+/// Which pair biases the logit of query q and key k.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BiasOrder {
+    /// `z[q, k]`: every starting node; the ending node of OpenFold3 0.5 (and of AlphaFold 3's code).
+    QueryKey,
+    /// `z[k, q]`: the ending node as the papers have it, and of OpenFold3 0.4 and earlier.
+    KeyQuery,
+}
+
+/// `z += attention(norm(z))` along rows or columns, with a bias from the third edge.
+#[derive(Debug, Clone)]
+pub struct TriangleAttention {
+    norm: Norm,
+    bias: Linear, // c_z -> n_head
+    attention: Attention,
+    node: Node,
+    bias_order: BiasOrder,
+}
+
+impl TriangleAttention {
+    /// Reads `norm`, `bias` and `attention`.
+    pub fn load(
+        c_z: usize,
+        c_head: usize,
+        n_head: usize,
+        node: Node,
+        bias_order: BiasOrder,
+        w: &Weights,
+    ) -> Result<Self> {
+        Ok(Self {
+            norm: Norm::load(c_z, &w.at("norm"))?,
+            bias: Linear::load(c_z, n_head, &w.at("bias"))?,
+            attention: Attention::load(c_z, c_z, c_head, n_head, &w.at("attention"))?,
+            node,
+            bias_order,
+        })
+    }
+
+    /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]` (1 = real) hides keys.
+    pub fn add_to(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        self.add_to_reference(z, mask)
+    }
+
+    /// `add_to` in plain tensor operations.
+    pub fn add_to_reference(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        let (_, n, _, c) = z.dims4()?;
+        let x = self.norm.forward_reference(z)?; // [b, n, n, c_z]
+        let bias = pair_bias_reference(&x, None, &self.bias)?; // [b, h, n, n]
+        let bias = match self.bias_order {
+            BiasOrder::QueryKey => bias,
+            BiasOrder::KeyQuery => bias.t()?,
+        };
+        let (x, mask) = match self.node {
+            Node::Starting => (x, mask.clone()),
+            Node::Ending => (x.transpose(1, 2)?.contiguous()?, mask.t()?.contiguous()?),
+        };
+        let hidden = ((mask - 1.)? * 1e9)?;
+        let mut updates = vec![];
+        for b in 0..z.dim(0)? {
+            let hidden = hidden.get(b)?.reshape((n, 1, 1, n))?; // row, head, query, key
+            let bias = bias.get(b)?.unsqueeze(0)?;
+            let x = x.get(b)?; // [n, n, c_z]: the row is the batch
+            updates.push(self.attention.forward_reference(&x, &x, &[&hidden, &bias])?);
+        }
+        let update = Tensor::stack(&updates, 0)?.reshape(((), n, n, c))?;
+        match self.node {
+            Node::Starting => add_in_place_reference(z, &update),
+            Node::Ending => add_in_place_reference(z, &update.transpose(1, 2)?),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Triangle multiplicative update: AF2 SI Alg. 11-12, AF3 SI Alg. 12-13.
+use candle_core::{D, Result, Tensor};
+
+use super::elementwise::{add_sigmoid_gate_reference, sigmoid_gate_reference};
+use super::{Linear, Norm};
+use crate::weights::Weights;
+
+/// Which two edges of the triangle i-j-k update edge ij: out of i and j, or in from k.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edges {
+    /// `x_ij = sum_k a_ik b_jk`.
+    Outgoing,
+    /// `x_ij = sum_k a_ki b_kj`.
+    Incoming,
+}
+
+/// `z += sigmoid(out_gate(n)) * out(norm_out(x))`, `n = norm_in(z)`, `x` the sum over the third edge of a triangle.
+#[derive(Debug, Clone)]
+pub struct TriangleMultiplication {
+    norm_in: Norm,
+    ab: Linear, // c_z -> 2c: a above b, stacked by the converter
+    ab_gate: Linear,
+    norm_out: Norm,
+    out: Linear,      // c -> c_z
+    out_gate: Linear, // c_z -> c_z
+    edges: Edges,
+}
+
+impl TriangleMultiplication {
+    /// Reads `norm_in`, `ab`, `ab_gate`, `norm_out`, `out`, `out_gate`; `c` is the width of a and of b.
+    pub fn load(c_z: usize, c: usize, edges: Edges, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            norm_in: Norm::load(c_z, &w.at("norm_in"))?,
+            ab: Linear::load(c_z, 2 * c, &w.at("ab"))?, // has a bias if the file has one: AF2 yes, OpenFold3 no
+            ab_gate: Linear::load(c_z, 2 * c, &w.at("ab_gate"))?,
+            norm_out: Norm::load(c, &w.at("norm_out"))?,
+            out: Linear::load(c, c_z, &w.at("out"))?,
+            out_gate: Linear::load(c_z, c_z, &w.at("out_gate"))?,
+            edges,
+        })
+    }
+
+    /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]` (1 = real).
+    pub fn add_to(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        self.add_to_reference(z, mask)
+    }
+
+    /// `add_to` in plain tensor operations.
+    pub fn add_to_reference(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        let n = self.norm_in.forward_reference(z)?;
+        let ab = sigmoid_gate_reference(&self.ab.forward_reference(&n)?, &self.ab_gate.forward_reference(&n)?)?;
+        let ab = ab.broadcast_mul(&mask.unsqueeze(D::Minus1)?)?; // [b, n, n, 2c]
+        let (b, n_token, _, c2) = ab.dims4()?;
+        let c = c2 / 2;
+        let part = |i: usize| -> Result<Tensor> {
+            ab.narrow(3, i * c, c)?.permute((0, 3, 1, 2))?.contiguous()?.reshape((b * c, n_token, n_token))
+        };
+        let (left, right) = (part(0)?, part(1)?); // [b * c, n, n] each
+        let x = match self.edges {
+            Edges::Outgoing => left.matmul(&right.t()?)?,
+            Edges::Incoming => left.t()?.matmul(&right)?,
+        };
+        let x = x.reshape((b, c, n_token, n_token))?.permute((0, 2, 3, 1))?.contiguous()?; // [b, n, n, c]
+        let x = self.out.forward_reference(&self.norm_out.forward_reference(&x)?)?;
+        add_sigmoid_gate_reference(z, &x, &self.out_gate.forward_reference(&n)?)
+    }
+}

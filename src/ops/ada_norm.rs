@@ -1,8 +1,10 @@
 //! Adaptive layer norm and the conditioned transition of the diffusion module: AF3 SI Alg. 25 and 26.
+//!
+//! What depends on the conditioning alone is computed by `condition`, once for all samples or all steps that share it.
 use candle_core::{Result, Tensor};
 use candle_nn::ops::sigmoid;
 
-use super::elementwise::{add_sigmoid_gate_reference, silu_gate_reference};
+use super::elementwise::{gate_add_reference, silu_gate_reference};
 use super::{Linear, Norm};
 use crate::weights::Weights;
 
@@ -13,6 +15,15 @@ pub struct AdaNorm {
     norm_s: Norm,
     gain: Linear,  // c_s -> c_a
     shift: Linear, // c_s -> c_a
+}
+
+/// The part of [`AdaNorm`] that depends on `s` alone.
+#[derive(Debug, Clone)]
+pub struct AdaCondition {
+    /// `[b or 1, n, c_a]`, after the sigmoid.
+    pub gain: Tensor,
+    /// `[b or 1, n, c_a]`.
+    pub shift: Tensor,
 }
 
 impl AdaNorm {
@@ -28,15 +39,30 @@ impl AdaNorm {
 
     /// `a` `[b, n, c_a]`, `s` `[b or 1, n, c_s]` -> `[b, n, c_a]`.
     pub fn forward(&self, a: &Tensor, s: &Tensor) -> Result<Tensor> {
-        self.forward_reference(a, s)
+        self.apply(a, &self.condition(s)?)
     }
 
-    /// `forward` in plain tensor operations.
-    pub fn forward_reference(&self, a: &Tensor, s: &Tensor) -> Result<Tensor> {
+    /// `s` `[b or 1, n, c_s]` -> its gain and shift.
+    pub fn condition(&self, s: &Tensor) -> Result<AdaCondition> {
+        self.condition_reference(s)
+    }
+
+    /// `a` `[b, n, c_a]` -> `gain * norm(a) + shift`.
+    pub fn apply(&self, a: &Tensor, condition: &AdaCondition) -> Result<Tensor> {
+        self.apply_reference(a, condition)
+    }
+
+    /// `condition` in plain tensor operations.
+    pub fn condition_reference(&self, s: &Tensor) -> Result<AdaCondition> {
         let s = self.norm_s.forward_reference(s)?;
-        let a = self.norm_a.forward_reference(a)?;
         let gain = sigmoid(&self.gain.forward_reference(&s)?)?;
-        a.broadcast_mul(&gain)?.broadcast_add(&self.shift.forward_reference(&s)?)
+        Ok(AdaCondition { gain, shift: self.shift.forward_reference(&s)? })
+    }
+
+    /// `apply` in plain tensor operations.
+    pub fn apply_reference(&self, a: &Tensor, condition: &AdaCondition) -> Result<Tensor> {
+        let a = self.norm_a.forward_reference(a)?;
+        a.broadcast_mul(&condition.gain)?.broadcast_add(&condition.shift)
     }
 }
 
@@ -44,33 +70,58 @@ impl AdaNorm {
 #[derive(Debug, Clone)]
 pub struct ConditionedTransition {
     ada_norm: AdaNorm,
-    a: Linear,    // c_a -> factor * c_a
-    b: Linear,    // c_a -> factor * c_a
+    a: Linear,    // c_a -> n_hidden
+    b: Linear,    // c_a -> n_hidden
     gate: Linear, // c_s -> c_a
-    out: Linear,  // factor * c_a -> c_a
+    out: Linear,  // n_hidden -> c_a
+}
+
+/// The part of [`ConditionedTransition`] that depends on `s` alone.
+#[derive(Debug, Clone)]
+pub struct TransitionCondition {
+    /// Of its adaptive norm.
+    pub norm: AdaCondition,
+    /// `[b or 1, n, c_a]`, after the sigmoid.
+    pub gate: Tensor,
 }
 
 impl ConditionedTransition {
-    /// `factor` is the paper's n: how much wider than `c_a` the hidden layer is.
-    pub fn load(c_a: usize, c_s: usize, factor: usize, w: &Weights) -> Result<Self> {
+    /// `n_hidden` channels inside: the paper's n times `c_a`.
+    pub fn load(c_a: usize, c_s: usize, n_hidden: usize, w: &Weights) -> Result<Self> {
         Ok(Self {
             ada_norm: AdaNorm::load(c_a, c_s, &w.at("ada_norm"))?,
-            a: Linear::load(c_a, factor * c_a, &w.at("a"))?,
-            b: Linear::load(c_a, factor * c_a, &w.at("b"))?,
+            a: Linear::load(c_a, n_hidden, &w.at("a"))?,
+            b: Linear::load(c_a, n_hidden, &w.at("b"))?,
             gate: Linear::load(c_s, c_a, &w.at("gate"))?,
-            out: Linear::load(factor * c_a, c_a, &w.at("out"))?,
+            out: Linear::load(n_hidden, c_a, &w.at("out"))?,
         })
     }
 
     /// Updates `a` `[b, n, c_a]` in place; `s` `[b or 1, n, c_s]`.
     pub fn add_to(&self, a: &Tensor, s: &Tensor) -> Result<()> {
-        self.add_to_reference(a, s)
+        self.add_with(a, &self.condition(s)?)
     }
 
-    /// `add_to` in plain tensor operations.
-    pub fn add_to_reference(&self, a: &Tensor, s: &Tensor) -> Result<()> {
-        let n = self.ada_norm.forward_reference(a, s)?;
+    /// `s` `[b or 1, n, c_s]` -> what it contributes.
+    pub fn condition(&self, s: &Tensor) -> Result<TransitionCondition> {
+        self.condition_reference(s)
+    }
+
+    /// Updates `a` `[b, n, c_a]` in place.
+    pub fn add_with(&self, a: &Tensor, condition: &TransitionCondition) -> Result<()> {
+        self.add_with_reference(a, condition)
+    }
+
+    /// `condition` in plain tensor operations.
+    pub fn condition_reference(&self, s: &Tensor) -> Result<TransitionCondition> {
+        let gate = sigmoid(&self.gate.forward_reference(s)?)?;
+        Ok(TransitionCondition { norm: self.ada_norm.condition_reference(s)?, gate })
+    }
+
+    /// `add_with` in plain tensor operations.
+    pub fn add_with_reference(&self, a: &Tensor, condition: &TransitionCondition) -> Result<()> {
+        let n = self.ada_norm.apply_reference(a, &condition.norm)?;
         let h = silu_gate_reference(&self.a.forward_reference(&n)?, &self.b.forward_reference(&n)?)?;
-        add_sigmoid_gate_reference(a, &self.out.forward_reference(&h)?, &self.gate.forward_reference(s)?)
+        gate_add_reference(a, &condition.gate, &self.out.forward_reference(&h)?)
     }
 }

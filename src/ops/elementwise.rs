@@ -57,6 +57,21 @@ pub fn add_sigmoid_gate_reference(dst: &Tensor, x: &Tensor, g: &Tensor) -> Resul
     add_in_place_reference(dst, &x.broadcast_mul(&ops::sigmoid(g)?)?)
 }
 
+/// `dst += g * x` in place, `g` a gate that has had its sigmoid; `g` may be of the trailing dimensions of `dst`.
+pub fn gate_add(dst: &Tensor, g: &Tensor, x: &Tensor) -> Result<()> {
+    gate_add_reference(dst, g, x)
+}
+
+/// `gate_add` in plain tensor operations.
+pub fn gate_add_reference(dst: &Tensor, g: &Tensor, x: &Tensor) -> Result<()> {
+    add_in_place_reference(dst, &x.broadcast_mul(g)?)
+}
+
+/// `1 / (1 + exp(-x))`.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    ops::sigmoid(x)
+}
+
 /// Overwrites the contiguous `dst` with `value`, on any device.
 pub(super) fn write_back(dst: &Tensor, value: &Tensor) -> Result<()> {
     if !dst.is_contiguous() || dst.dims() != value.dims() {

@@ -9,19 +9,19 @@ use crate::weights::Weights;
 #[derive(Debug, Clone)]
 pub struct SwiGluTransition {
     norm: Norm,
-    a: Linear,   // c -> factor * c
-    b: Linear,   // c -> factor * c
-    out: Linear, // factor * c -> c
+    a: Linear,   // c -> n_hidden
+    b: Linear,   // c -> n_hidden
+    out: Linear, // n_hidden -> c
 }
 
 impl SwiGluTransition {
-    /// `factor` is the paper's n: how much wider than `c` the hidden layer is.
-    pub fn load(c: usize, factor: usize, w: &Weights) -> Result<Self> {
+    /// `n_hidden` channels inside: the paper's n times `c`.
+    pub fn load(c: usize, n_hidden: usize, w: &Weights) -> Result<Self> {
         Ok(Self {
             norm: Norm::load(c, &w.at("norm"))?,
-            a: Linear::load(c, factor * c, &w.at("a"))?,
-            b: Linear::load(c, factor * c, &w.at("b"))?,
-            out: Linear::load(factor * c, c, &w.at("out"))?,
+            a: Linear::load(c, n_hidden, &w.at("a"))?,
+            b: Linear::load(c, n_hidden, &w.at("b"))?,
+            out: Linear::load(n_hidden, c, &w.at("out"))?,
         })
     }
 

@@ -2,9 +2,12 @@
 //!
 //! Names, shapes and types in a file are those of OpenFold3 0.5.0's feature dictionary, so that a recorded official
 //! dictionary can be given instead of a query, and ours compared with it.
+pub mod frame;
+
 use std::path::Path;
 
 use super::array::{Array, ArrayFile, ArrayFileError, ArrayWriter};
+use crate::chem::restype::GAP;
 
 /// Residue types: 20 amino acids, UNK, A G C U N, DA DG DC DT DN, gap.
 pub const N_RESTYPE: usize = 32;
@@ -16,8 +19,6 @@ pub const ATOM_NAME: (usize, usize) = (4, 64);
 pub const N_TEMPLATE: usize = 4;
 /// Distance bins of a template.
 pub const N_TEMPLATE_BIN: usize = 39;
-/// Restype index of the gap.
-const GAP: u8 = 31;
 
 /// All features of one query; `n_token` and `n_atom` are the lengths of the token and atom vectors.
 #[derive(Debug, Clone, PartialEq, Default)]

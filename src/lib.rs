@@ -5,7 +5,6 @@ pub mod device;
 pub mod features;
 pub mod io;
 pub mod models;
-pub mod nn;
 pub mod ops;
 pub mod pipelines;
 pub mod query;

@@ -1,1 +1,3 @@
 //! The networks.
+pub mod af3;
+pub mod openfold3;

@@ -1,0 +1,169 @@
+//! Confidence head: AF3 SI Alg. 31, as OpenFold3 0.5.0, and the distogram head.
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::batch::Batch;
+use super::config::Config;
+use super::pairformer::Pairformer;
+use crate::ops::{BiasOrder, Linear, Norm, norm_linear};
+use crate::weights::{Param, Weights};
+
+/// Distance bins of the predicted structure: 39 lower edges from 3.25 to 50.75 Å.
+const N_DISTANCE: usize = 39;
+const FIRST_EDGE: f32 = 3.25;
+const LAST_EDGE: f32 = 50.75;
+
+/// A norm, if there is one, and a projection.
+#[derive(Debug)]
+struct Head {
+    norm: Option<Norm>,
+    linear: Linear,
+}
+
+impl Head {
+    fn load(c: usize, n: usize, w: &Weights) -> Result<Self> {
+        let norm = if w.has("norm.weight") { Some(Norm::load(c, &w.at("norm"))?) } else { None };
+        Ok(Self { norm, linear: Linear::load(c, n, &w.at("linear"))? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.norm {
+            Some(norm) => norm_linear(x, norm, &self.linear),
+            None => self.linear.forward(x),
+        }
+    }
+
+    /// `y + y^T` of a pair head.
+    fn symmetric(&self, z: &Tensor) -> Result<Tensor> {
+        let y = self.forward(z)?;
+        &y + y.transpose(1, 2)?.contiguous()?
+    }
+}
+
+/// Distances of token pairs, from the trunk alone.
+#[derive(Debug)]
+pub struct DistogramHead(Head);
+
+impl DistogramHead {
+    /// The head of `config`.
+    pub fn load(config: &Config, w: &Weights) -> Result<Self> {
+        Ok(Self(Head::load(config.c_z, config.heads.n_distogram, w)?))
+    }
+
+    /// `z` `[1, n, n, c_z]` -> logits `[1, n, n, n_distogram]`.
+    pub fn forward(&self, z: &Tensor) -> Result<Tensor> {
+        self.0.symmetric(z)
+    }
+}
+
+/// Confidence of a predicted structure.
+#[derive(Debug)]
+pub struct ConfidenceHead {
+    s_i: Linear,
+    s_j: Linear,
+    /// `[c_z, 39]`.
+    distance: Param,
+    pairformer: Pairformer,
+    pae: Head,
+    pde: Head,
+    plddt: Head,
+    resolved: Head,
+    max_atoms_per_token: usize,
+}
+
+/// Logits of one structure.
+#[derive(Debug)]
+pub struct ConfidenceLogits {
+    /// `s` of the confidence Pairformer, `[1, n_token, c_s]`.
+    pub single: Tensor,
+    /// `[1, n_atom, n_plddt]`.
+    pub plddt: Tensor,
+    /// `[1, n_atom, 2]`.
+    pub resolved: Tensor,
+    /// `[1, n_token, n_token, n_pae]`.
+    pub pae: Tensor,
+    /// `[1, n_token, n_token, n_pde]`.
+    pub pde: Tensor,
+}
+
+impl ConfidenceHead {
+    /// The head of `config`.
+    pub fn load(config: &Config, ending_bias: BiasOrder, w: &Weights) -> Result<Self> {
+        let (c_s, c_z, c_in) = (config.c_s, config.c_z, config.c_s_input());
+        let heads = config.heads;
+        let pairformer = w.at("pairformer");
+        Ok(Self {
+            s_i: Linear::load(c_in, c_z, &w.at("s_i"))?,
+            s_j: Linear::load(c_in, c_z, &w.at("s_j"))?,
+            distance: w.at("distance").param("weight", &[c_z, N_DISTANCE])?,
+            pairformer: Pairformer::load(c_s, c_z, config.confidence, ending_bias, &pairformer)?,
+            pae: Head::load(c_z, heads.n_pae, &w.at("pae"))?,
+            pde: Head::load(c_z, heads.n_pde, &w.at("pde"))?,
+            plddt: Head::load(c_s, heads.max_atoms_per_token * heads.n_plddt, &w.at("plddt"))?,
+            resolved: Head::load(c_s, heads.max_atoms_per_token * 2, &w.at("resolved"))?,
+            max_atoms_per_token: heads.max_atoms_per_token,
+        })
+    }
+
+    /// Confidence of one structure, given by the positions of its tokens' representative atoms, `[n_token, 3]` in Å.
+    pub fn forward(
+        &self,
+        batch: &Batch,
+        s_input: &Tensor,
+        s: &Tensor,
+        z: &Tensor,
+        representatives: &[[f32; 3]],
+    ) -> Result<ConfidenceLogits> {
+        let z = self.embed(s_input, z, representatives)?;
+        let s = s.force_contiguous()?;
+        self.pairformer.update(&s, &z, &batch.token_mask, &batch.pair_mask, &mut |_| {})?;
+        Ok(ConfidenceLogits {
+            plddt: self.per_atom(&self.plddt, &s, batch)?,
+            resolved: self.per_atom(&self.resolved, &s, batch)?,
+            pae: self.pae.forward(&z)?,
+            pde: self.pde.symmetric(&z)?,
+            single: s,
+        })
+    }
+
+    /// Trunk, input and binned distances: the pair representation that the Pairformer starts from.
+    fn embed(&self, s_input: &Tensor, z: &Tensor, x: &[[f32; 3]]) -> Result<Tensor> {
+        let (_, n, _, c) = z.dims4()?;
+        let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let (z_i, z_j) = (host(self.s_i.forward(s_input)?)?, host(self.s_j.forward(s_input)?)?);
+        let weight = host(self.distance.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?)?;
+        let edges = distance_edges();
+        let mut added = vec![0f32; n * n * c];
+        added.par_chunks_mut(c).enumerate().for_each(|(pair, out)| {
+            let (i, j) = (pair / n, pair % n);
+            let parts = z_i[i * c..(i + 1) * c].iter().zip(&z_j[j * c..(j + 1) * c]);
+            out.iter_mut().zip(parts).for_each(|(o, (a, b))| *o = a + b);
+            let d = (0..3).map(|axis| (x[i][axis] - x[j][axis]).powi(2)).sum::<f32>();
+            // Strictly between two edges, as the official comparison: a distance on an edge is in no bin.
+            let above = |bin: usize| edges.get(bin + 1).copied().unwrap_or(1e9);
+            if let Some(bin) = (0..N_DISTANCE).find(|&bin| d > edges[bin] && d < above(bin)) {
+                out.iter_mut().zip(&weight[bin * c..(bin + 1) * c]).for_each(|(o, w)| *o += w);
+            }
+        });
+        z.add(&Tensor::from_vec(added, (1, n, n, c), z.device())?)
+    }
+
+    /// A head with outputs for `max_atoms_per_token` atoms a token, of which each token's real ones are kept.
+    fn per_atom(&self, head: &Head, s: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let (_, n, _) = s.dims3()?;
+        let logits = head.forward(s)?; // [1, n, max_atoms * bins]
+        let bins = logits.dim(2)? / self.max_atoms_per_token;
+        let logits = logits.reshape((n * self.max_atoms_per_token, bins))?;
+        let slots = batch.atoms.per_token.iter().enumerate();
+        let index: Vec<u32> =
+            slots.flat_map(|(t, &k)| (0..k).map(move |a| (t * self.max_atoms_per_token + a) as u32)).collect();
+        let n_atom = index.len();
+        logits.index_select(&Tensor::from_vec(index, n_atom, s.device())?, 0)?.unsqueeze(0)
+    }
+}
+
+/// Squared lower edges of the distance bins.
+fn distance_edges() -> [f32; N_DISTANCE] {
+    let step = (LAST_EDGE - FIRST_EDGE) / (N_DISTANCE - 1) as f32;
+    std::array::from_fn(|bin| (FIRST_EDGE + bin as f32 * step).powi(2))
+}

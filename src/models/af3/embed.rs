@@ -1,0 +1,138 @@
+//! Input embedding and recycling: AF3 SI Alg. 2 and Alg. 1 lines 1-8 and 11.
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::atom_attention::AtomEncoder;
+use super::batch::Batch;
+use super::config::Config;
+use crate::ops::{Linear, Norm, add_in_place, norm_linear};
+use crate::weights::{Param, Weights};
+
+/// Atom features and token features to the initial representations.
+#[derive(Debug)]
+pub struct InputEmbedder {
+    atom_encoder: AtomEncoder,
+    s: Linear,
+    z_i: Linear,
+    z_j: Linear,
+    /// `[c_z, c_relpos]`.
+    relpos: Param,
+    /// `[c_z, 1]`.
+    token_bonds: Param,
+    c_z: usize,
+}
+
+/// The initial representations. The initial pair representation is kept as its parts and added where it is needed, since
+/// recycling needs it in every cycle and the whole would take as much memory as the pair representation itself.
+#[derive(Debug)]
+pub struct InitialEmbedding {
+    /// `[1, n, c_s_input]`.
+    pub s_input: Tensor,
+    /// `[1, n, c_s]`.
+    pub s: Tensor,
+    z_i: Vec<f32>,
+    z_j: Vec<f32>,
+    relpos: Vec<f32>,
+    token_bonds: Vec<f32>,
+    c_z: usize,
+}
+
+impl InputEmbedder {
+    /// The embedder of `config`.
+    pub fn load(config: &Config, w: &Weights) -> Result<Self> {
+        let (c_z, c_in) = (config.c_z, config.c_s_input());
+        Ok(Self {
+            atom_encoder: AtomEncoder::load(config, config.input_atoms, config.c_token_input, &w.at("atom_encoder"))?,
+            s: Linear::load(c_in, config.c_s, &w.at("s"))?,
+            z_i: Linear::load(c_in, c_z, &w.at("z_i"))?,
+            z_j: Linear::load(c_in, c_z, &w.at("z_j"))?,
+            relpos: w.at("relpos").param("weight", &[c_z, config.c_relpos()])?,
+            token_bonds: w.at("token_bonds").param("weight", &[c_z, 1])?,
+            c_z,
+        })
+    }
+
+    /// Alg. 1 lines 1-5.
+    pub fn forward(&self, batch: &Batch) -> Result<InitialEmbedding> {
+        let atoms = self.atom_encoder.prepare(batch, None)?;
+        let tokens = self.atom_encoder.forward(batch, &atoms, None)?.tokens;
+        let s_input = Tensor::cat(&[&tokens, &batch.token_features], 2)?;
+        let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let relpos = self.relpos.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
+        Ok(InitialEmbedding {
+            s: self.s.forward(&s_input)?,
+            z_i: host(self.z_i.forward(&s_input)?)?,
+            z_j: host(self.z_j.forward(&s_input)?)?,
+            relpos: host(relpos)?,
+            token_bonds: host(self.token_bonds.tensor(&candle_core::Device::Cpu)?)?,
+            s_input,
+            c_z: self.c_z,
+        })
+    }
+}
+
+impl InitialEmbedding {
+    /// The initial pair representation, `[1, n, n, c_z]`.
+    pub fn pair(&self, batch: &Batch) -> Result<Tensor> {
+        let (n, c) = (batch.n_token, self.c_z);
+        let mut bonded = vec![Vec::new(); n];
+        batch.token_bonds.iter().for_each(|&(i, j)| bonded[i].push(j));
+        let mut z = vec![0f32; n * n * c];
+        z.par_chunks_mut(n * c).enumerate().for_each(|(i, row)| {
+            let z_i = &self.z_i[i * c..(i + 1) * c];
+            for (j, out) in row.chunks_exact_mut(c).enumerate() {
+                batch.relpos.add_embedding(i, j, &self.relpos, out);
+                let z_j = &self.z_j[j * c..(j + 1) * c];
+                out.iter_mut().zip(z_i).zip(z_j).for_each(|((o, a), b)| *o += a + b);
+            }
+            for &j in &bonded[i] {
+                row[j * c..(j + 1) * c].iter_mut().zip(&self.token_bonds).for_each(|(o, w)| *o += w);
+            }
+        });
+        Tensor::from_vec(z, (1, n, n, c), &batch.device)
+    }
+}
+
+/// Recycling: what the previous cycle made, normalised and projected, is added to the initial representations.
+#[derive(Debug)]
+pub struct Recycling {
+    norm_s: Norm,
+    s: Linear,
+    norm_z: Norm,
+    z: Linear,
+}
+
+impl Recycling {
+    /// The layers of `config`.
+    pub fn load(config: &Config, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            norm_s: Norm::load(config.c_s, &w.at("norm_s"))?,
+            s: Linear::load(config.c_s, config.c_s, &w.at("s"))?,
+            norm_z: Norm::load(config.c_z, &w.at("norm_z"))?,
+            z: Linear::load(config.c_z, config.c_z, &w.at("z"))?,
+        })
+    }
+
+    /// Alg. 1 line 8; `None` before the first cycle, when the previous representation is zero.
+    pub fn pair(&self, initial: &InitialEmbedding, batch: &Batch, previous: Option<Tensor>) -> Result<Tensor> {
+        let z = initial.pair(batch)?;
+        match previous {
+            Some(previous) => add_in_place(&z, &norm_linear(&previous, &self.norm_z, &self.z)?)?,
+            None => {
+                let zero = Tensor::zeros((1, 1, z.dim(3)?), z.dtype(), z.device())?;
+                let shift = norm_linear(&zero, &self.norm_z, &self.z)?.flatten_all()?;
+                add_in_place(&z, &shift)?;
+            }
+        }
+        Ok(z)
+    }
+
+    /// Alg. 1 line 11.
+    pub fn single(&self, initial: &InitialEmbedding, previous: Option<Tensor>) -> Result<Tensor> {
+        let previous = match previous {
+            Some(previous) => previous,
+            None => initial.s.zeros_like()?,
+        };
+        initial.s.add(&norm_linear(&previous, &self.norm_s, &self.s)?)
+    }
+}

@@ -1,1 +1,0 @@
-//! Layers that two or more models have.

@@ -162,8 +162,15 @@ impl ConfidenceHead {
     }
 }
 
-/// Squared lower edges of the distance bins.
+/// Squared lower edges of the distance bins, rounded as `torch.linspace` rounds: from both ends to the middle.
 fn distance_edges() -> [f32; N_DISTANCE] {
     let step = (LAST_EDGE - FIRST_EDGE) / (N_DISTANCE - 1) as f32;
-    std::array::from_fn(|bin| (FIRST_EDGE + bin as f32 * step).powi(2))
+    std::array::from_fn(|bin| {
+        let edge = if bin < N_DISTANCE / 2 {
+            FIRST_EDGE + bin as f32 * step
+        } else {
+            LAST_EDGE - (N_DISTANCE - 1 - bin) as f32 * step
+        };
+        edge * edge
+    })
 }

@@ -1,0 +1,5 @@
+//! Every layer, model and pipeline against golden files of the official implementations.
+#[path = "../common/mod.rs"]
+mod common;
+mod openfold3;
+mod rng;

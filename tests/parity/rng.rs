@@ -1,0 +1,1 @@
+//! fixtures/openfold3/rng.py: torch CPU generator.

@@ -51,3 +51,12 @@ pub fn release_0_5() -> Config {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_converter_writes_the_release() {
+        let written: super::Config = serde_json::from_str(weights_convert::OPENFOLD3.config).expect("a config");
+        assert_eq!(written, super::release_0_5());
+    }
+}

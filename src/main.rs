@@ -1,6 +1,6 @@
 //! The `fold` program: parse, dispatch, print the error chain, exit code.
-use std::process::ExitCode;
+mod cli;
 
-fn main() -> ExitCode {
-    ExitCode::SUCCESS
+fn main() -> std::process::ExitCode {
+    cli::main()
 }

@@ -65,10 +65,17 @@ struct Entry {
 }
 
 #[derive(Debug)]
+enum Tensors {
+    /// Of a file.
+    File { file: Arc<Mmap>, entries: HashMap<String, Entry> },
+    /// Made from a seed: see [`Weights::untrained`].
+    Made { seed: u64 },
+}
+
+#[derive(Debug)]
 struct Source {
     path: PathBuf,
-    file: Arc<Mmap>,
-    entries: HashMap<String, Entry>,
+    tensors: Tensors,
     metadata: BTreeMap<String, String>,
     read: Mutex<BTreeSet<String>>,
     problems: Mutex<Vec<String>>,
@@ -100,13 +107,25 @@ impl Weights {
         });
         let source = Source {
             path: path.to_owned(),
-            entries: entries.collect(),
+            tensors: Tensors::File { entries: entries.collect(), file: file.clone() },
             metadata: metadata.metadata().clone().unwrap_or_default().into_iter().collect(),
             read: Mutex::default(),
             problems: Mutex::default(),
-            file,
         };
         Ok(Self { source: Arc::new(source), prefix: String::new(), device: device.clone() })
+    }
+
+    /// Weights that nobody has trained: every value follows from `seed`, the tensor's name and the place in it, so that
+    /// the program can show and check itself where no trained weights are. Optional tensors are absent.
+    pub fn untrained(seed: u64, device: &Device) -> Self {
+        let source = Source {
+            path: PathBuf::from("untrained weights"),
+            tensors: Tensors::Made { seed },
+            metadata: BTreeMap::new(),
+            read: Mutex::default(),
+            problems: Mutex::default(),
+        };
+        Self { source: Arc::new(source), prefix: String::new(), device: device.clone() }
     }
 
     /// The same file, one level down: `at("blocks.0")` then `param("weight", ..)` reads `blocks.0.weight`.
@@ -131,7 +150,10 @@ impl Weights {
 
     /// Is there a tensor `name` below this prefix?
     pub fn has(&self, name: &str) -> bool {
-        self.source.entries.contains_key(&self.full_name(name))
+        match &self.source.tensors {
+            Tensors::File { entries, .. } => entries.contains_key(&self.full_name(name)),
+            Tensors::Made { .. } => false,
+        }
     }
 
     /// The tensor `name` below this prefix, which must have this shape.
@@ -140,18 +162,29 @@ impl Weights {
     /// parameter is returned in its place, so that one error can name all that is wrong with a file.
     pub fn param(&self, name: &str, shape: &[usize]) -> Result<Param, WeightsError> {
         let name = self.full_name(name);
+        let placed = |name: String, param: candle_core::Result<Param>| {
+            let placed = param.and_then(|p| p.to_device(&self.device));
+            placed.map_err(|source| WeightsError::Device { path: self.source.path.clone(), name, source })
+        };
+        let (file, entries) = match &self.source.tensors {
+            Tensors::File { file, entries } => (file, entries),
+            Tensors::Made { seed } => {
+                let values = made(*seed, &name, shape);
+                return placed(name, Param::from_vec(values, shape));
+            }
+        };
         let misfit = |problem: String| {
             self.source.problems.lock().expect("no panic while reading").push(problem);
             Ok(Param::absent(shape))
         };
-        let Some(entry) = self.source.entries.get(&name) else { return misfit(format!("{name} is missing")) };
+        let Some(entry) = entries.get(&name) else { return misfit(format!("{name} is missing")) };
         self.source.read.lock().expect("no panic while reading").insert(name.clone());
         if entry.shape != shape {
             return misfit(format!("{name} has shape {:?}, the model needs {shape:?}", entry.shape));
         }
-        let bytes = &self.source.file[entry.start..entry.end];
+        let bytes = &file[entry.start..entry.end];
         let param = match entry.dtype {
-            Dtype::F32 => match Param::mapped(&self.source.file, entry.start, shape) {
+            Dtype::F32 => match Param::mapped(file, entry.start, shape) {
                 Some(param) => Ok(param),
                 None => Param::from_vec(floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), shape),
             },
@@ -161,8 +194,7 @@ impl Weights {
             }
             dtype => return misfit(format!("{name} is {dtype:?}, not F32, F16 or BF16")),
         };
-        let placed = param.and_then(|p| p.to_device(&self.device));
-        placed.map_err(|source| WeightsError::Device { path: self.source.path.clone(), name, source })
+        placed(name, param)
     }
 
     /// As `param`, or `None` where the file has no such tensor.
@@ -175,7 +207,10 @@ impl Weights {
     pub fn finish(&self) -> Result<(), WeightsError> {
         let mut problems = self.source.problems.lock().expect("no panic while reading").clone();
         let read = self.source.read.lock().expect("no panic while reading");
-        let mut unread: Vec<_> = self.source.entries.keys().filter(|n| !read.contains(*n)).collect();
+        let mut unread: Vec<_> = match &self.source.tensors {
+            Tensors::File { entries, .. } => entries.keys().filter(|n| !read.contains(*n)).collect(),
+            Tensors::Made { .. } => Vec::new(),
+        };
         unread.sort();
         problems.extend(unread.into_iter().map(|name| format!("{name} is not part of the model")));
         if problems.is_empty() {
@@ -192,4 +227,25 @@ impl Weights {
 
 fn floats(bytes: &[u8], size: usize, f: impl Fn(&[u8]) -> f32) -> Vec<f32> {
     bytes.chunks_exact(size).map(f).collect()
+}
+
+/// Values of an untrained tensor: matrices uniform with variance 1 / columns, norm weights about 1, the rest about 0.
+fn made(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    // FNV-1a of the name chooses the stream; SplitMix64 is the stream.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let mut state = hash ^ seed.wrapping_mul(STEP);
+    let mut uniform = || {
+        state = state.wrapping_add(STEP);
+        let mut x = state;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let (centre, scale) = match shape {
+        [_, columns] => (0.0, (3.0 / *columns as f32).sqrt()),
+        _ if name.ends_with("weight") => (1.0, 0.2),
+        _ => (0.0, 1.0),
+    };
+    (0..shape.iter().product()).map(|_| centre + scale * uniform()).collect()
 }

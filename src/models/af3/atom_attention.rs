@@ -236,6 +236,18 @@ struct TrunkInput {
     positions: Linear,
 }
 
+impl TrunkInput {
+    fn load(config: &Config, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            norm_s: Norm::load(config.c_s, &w.at("norm_s"))?,
+            s: Linear::load(config.c_s, config.c_atom, &w.at("s"))?,
+            norm_z: Norm::load(config.c_z, &w.at("norm_z"))?,
+            z: Linear::load(config.c_z, config.c_atompair, &w.at("z"))?,
+            positions: Linear::load(3, config.c_atom, &w.at("positions"))?,
+        })
+    }
+}
+
 /// Atom attention encoder: Alg. 5.
 #[derive(Debug)]
 pub struct AtomEncoder {
@@ -275,22 +287,26 @@ pub struct EncodedAtoms {
 }
 
 impl AtomEncoder {
-    /// An encoder that makes tokens of `c_token` channels; the one of the diffusion module also has the trunk's input.
-    pub fn load(config: &Config, sizes: TransformerConfig, c_token: usize, w: &Weights) -> Result<Self> {
+    /// The encoder of the input embedder: reference conformers alone.
+    pub fn load_input(config: &Config, w: &Weights) -> Result<Self> {
+        Self::load(config, config.input_atoms, config.c_token_input, None, w)
+    }
+
+    /// The encoder of the diffusion module: also takes the trunk and noisy positions.
+    pub fn load_diffusion(config: &Config, w: &Weights) -> Result<Self> {
+        let trunk = TrunkInput::load(config, &w.at("trunk"))?;
+        Self::load(config, config.atom_encoder, config.c_token, Some(trunk), w)
+    }
+
+    fn load(
+        config: &Config,
+        sizes: TransformerConfig,
+        c_token: usize,
+        trunk: Option<TrunkInput>,
+        w: &Weights,
+    ) -> Result<Self> {
         let (c, c_pair) = (config.c_atom, config.c_atompair);
         let linear = |name: &str, k, n| Linear::load(k, n, &w.at(name));
-        let trunk = if w.has("trunk.s.weight") {
-            let w = w.at("trunk");
-            Some(TrunkInput {
-                norm_s: Norm::load(config.c_s, &w.at("norm_s"))?,
-                s: Linear::load(config.c_s, c, &w.at("s"))?,
-                norm_z: Norm::load(config.c_z, &w.at("norm_z"))?,
-                z: Linear::load(config.c_z, c_pair, &w.at("z"))?,
-                positions: Linear::load(3, c, &w.at("positions"))?,
-            })
-        } else {
-            None
-        };
         Ok(Self {
             ref_pos: linear("ref_pos", 3, c)?,
             ref_charge: linear("ref_charge", 1, c)?,

@@ -22,8 +22,7 @@ struct Head {
 
 impl Head {
     fn load(c: usize, n: usize, w: &Weights) -> Result<Self> {
-        let norm = if w.has("norm.weight") { Some(Norm::load(c, &w.at("norm"))?) } else { None };
-        Ok(Self { norm, linear: Linear::load(c, n, &w.at("linear"))? })
+        Ok(Self { norm: Some(Norm::load(c, &w.at("norm"))?), linear: Linear::load(c, n, &w.at("linear"))? })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -47,7 +46,7 @@ pub struct DistogramHead(Head);
 impl DistogramHead {
     /// The head of `config`.
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
-        Ok(Self(Head::load(config.c_z, config.heads.n_distogram, w)?))
+        Ok(Self(Head { norm: None, linear: Linear::load(config.c_z, config.heads.n_distogram, &w.at("linear"))? }))
     }
 
     /// `z` `[1, n, n, c_z]` -> logits `[1, n, n, n_distogram]`.

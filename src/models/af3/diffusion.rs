@@ -41,7 +41,7 @@ impl DiffusionModule {
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
         Ok(Self {
             conditioning: DiffusionConditioning::load(config, &w.at("conditioning"))?,
-            atom_encoder: AtomEncoder::load(config, config.atom_encoder, config.c_token, &w.at("atom_encoder"))?,
+            atom_encoder: AtomEncoder::load_diffusion(config, &w.at("atom_encoder"))?,
             norm_s: Norm::load(config.c_s, &w.at("norm_s"))?,
             s: Linear::load(config.c_s, config.c_token, &w.at("s"))?,
             transformer: TokenTransformer::load(config, &w.at("transformer"))?,

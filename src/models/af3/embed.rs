@@ -42,7 +42,7 @@ impl InputEmbedder {
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
         let (c_z, c_in) = (config.c_z, config.c_s_input());
         Ok(Self {
-            atom_encoder: AtomEncoder::load(config, config.input_atoms, config.c_token_input, &w.at("atom_encoder"))?,
+            atom_encoder: AtomEncoder::load_input(config, &w.at("atom_encoder"))?,
             s: Linear::load(c_in, config.c_s, &w.at("s"))?,
             z_i: Linear::load(c_in, c_z, &w.at("z_i"))?,
             z_j: Linear::load(c_in, c_z, &w.at("z_j"))?,

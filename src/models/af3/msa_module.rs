@@ -91,10 +91,10 @@ pub struct MsaBlock {
 }
 
 impl MsaBlock {
-    /// A block; whether it updates the rows is read off the file.
-    pub fn load(config: &Config, ending_bias: BiasOrder, w: &Weights) -> Result<Self> {
+    /// Block `index`; the last does not update the rows, since nothing reads them after it.
+    pub fn load(config: &Config, index: usize, ending_bias: BiasOrder, w: &Weights) -> Result<Self> {
         let c = &config.msa;
-        let rows = if w.has("pair_weighted_average.v.weight") {
+        let rows = if index + 1 < c.n_block {
             let average = w.at("pair_weighted_average");
             Some(RowUpdate {
                 average: PairWeightedAverage::load(config.c_m, config.c_z, c.c_hidden, c.n_head, &average)?,
@@ -131,7 +131,7 @@ pub struct MsaModule {
 impl MsaModule {
     /// `config.msa.n_block` blocks.
     pub fn load(config: &Config, ending_bias: BiasOrder, w: &Weights) -> Result<Self> {
-        let block = |i| MsaBlock::load(config, ending_bias, &w.at(format_args!("blocks.{i}")));
+        let block = |i| MsaBlock::load(config, i, ending_bias, &w.at(format_args!("blocks.{i}")));
         Ok(Self { blocks: (0..config.msa.n_block).map(block).collect::<Result<_>>()? })
     }
 

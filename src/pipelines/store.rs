@@ -1,0 +1,137 @@
+//! The folder of a run: files are written under another name and renamed, so that a file that is there is whole.
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What went wrong with a file of the run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file cannot be written: a full disk, a missing right.
+    #[error("{}: cannot be written; finished results are kept, and the same command goes on from there", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file cannot be read back.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder holds results of other settings.
+    #[error(
+        "{}: holds results of other settings ({difference}); give another folder with --out, or --overwrite",
+        path.display()
+    )]
+    OtherSettings {
+        /// The folder.
+        path: PathBuf,
+        /// The first setting that differs.
+        difference: String,
+    },
+}
+
+/// Writes `bytes` to `path`: whole or not at all, also when the program is killed or the disk is full.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let fail = |source| StoreError::Write { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let partial = partial_name(path);
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let done = written.and_then(|()| fs::rename(&partial, path));
+    done.map_err(|source| {
+        // What is left of a failed file is of no use; the failure itself is what the user must see.
+        let _ = fs::remove_file(&partial);
+        fail(source)
+    })
+}
+
+/// `x.json` -> `.x.json.partial`: hidden, beside the file, on the same file system.
+pub fn partial_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial"))
+}
+
+/// A name that is safe as a file name: letters, digits, `_`, `-` and `.` stay, a space becomes `_`, the rest is left out.
+pub fn file_name(name: &str) -> String {
+    let kept: String = name
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('_'),
+            c if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') => Some(c),
+            _ => None,
+        })
+        .collect();
+    let kept = kept.trim_matches('.');
+    if kept.is_empty() { "query".to_owned() } else { kept.to_owned() }
+}
+
+/// Checks the settings `wanted` against those that the folder's `run.json` was made with. `free` names settings that do
+/// not change a finished result. A folder without `run.json` fits anything.
+pub fn check_settings(folder: &Path, wanted: &serde_json::Value, free: &[&str]) -> Result<(), StoreError> {
+    let path = folder.join("run.json");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(StoreError::Read { path, source }),
+    };
+    let other = |difference: String| Err(StoreError::OtherSettings { path: folder.to_owned(), difference });
+    let Ok(serde_json::Value::Object(found)) = serde_json::from_slice(&bytes) else {
+        return other("run.json is not one of this program".to_owned());
+    };
+    let serde_json::Value::Object(wanted) = wanted else { return Ok(()) };
+    let keys = wanted.keys().chain(found.keys().filter(|k| !wanted.contains_key(*k)));
+    for key in keys.filter(|key| !free.contains(&key.as_str())) {
+        let (was, is) = (found.get(key), wanted.get(key));
+        if was != is {
+            let text = |v: Option<&serde_json::Value>| v.map_or("absent".to_owned(), ToString::to_string);
+            return other(format!("{key} was {}, now {}", text(was), text(is)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe() {
+        assert_eq!(file_name("my query: 1/2"), "my_query_12");
+        assert_eq!(file_name("../.."), "query");
+        assert_eq!(file_name("ubq.v1"), "ubq.v1");
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_failed_write() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("taken");
+        fs::create_dir(&target)?;
+        fs::write(target.join("inside"), "x")?;
+        assert!(write(&target, b"text").is_err());
+        assert!(!partial_name(&target).exists());
+        Ok(())
+    }
+
+    #[test]
+    fn other_settings_are_named() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let settings = serde_json::json!({"n_steps": 20, "threads": 2});
+        check_settings(folder.path(), &settings, &["threads"])?;
+        write(&folder.path().join("run.json"), settings.to_string().as_bytes())?;
+        check_settings(folder.path(), &serde_json::json!({"n_steps": 20, "threads": 4}), &["threads"])?;
+        let changed = serde_json::json!({"n_steps": 200, "threads": 2});
+        let error = check_settings(folder.path(), &changed, &["threads"]).expect_err("settings differ").to_string();
+        assert!(error.contains("n_steps was 20, now 200"), "{error}");
+        Ok(())
+    }
+}

@@ -65,10 +65,9 @@ pub fn memory() -> Option<Memory> {
     system.refresh_memory();
     let machine = Memory { total: system.total_memory(), available: system.available_memory() };
     match system.cgroup_limits() {
-        Some(limits) if limits.total_memory > 0 && limits.total_memory < machine.total => Some(Memory {
-            total: limits.total_memory,
-            available: limits.free_memory.min(machine.available),
-        }),
+        Some(limits) if limits.total_memory > 0 && limits.total_memory < machine.total => {
+            Some(Memory { total: limits.total_memory, available: limits.free_memory.min(machine.available) })
+        }
         _ => Some(machine),
     }
 }

@@ -24,7 +24,8 @@ impl Golden {
     /// Reads a file below fixtures/.
     pub fn open(name: &str) -> Result<Self> {
         let path = fixture(name);
-        let tensors = candle_core::safetensors::load(&path, &Device::Cpu).with_context(|| path.display().to_string())?;
+        let tensors =
+            candle_core::safetensors::load(&path, &Device::Cpu).with_context(|| path.display().to_string())?;
         Ok(Self { path, tensors })
     }
 
@@ -72,7 +73,8 @@ pub fn tiny() -> Result<(Config, Weights)> {
     let (_, path) = CONVERTED.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("tiny.safetensors");
-        convert(&fixture("openfold3/tiny.pt"), &fixture("openfold3/tiny_config.json"), &path).expect("tiny.pt converts");
+        convert(&fixture("openfold3/tiny.pt"), &fixture("openfold3/tiny_config.json"), &path)
+            .expect("tiny.pt converts");
         (folder, path)
     });
     let weights = Weights::open(path, &Device::Cpu)?;

@@ -364,12 +364,7 @@ impl AtomEncoder {
     }
 
     /// Alg. 5 lines 11 and 15-16; `positions` are the scaled noisy positions `[b, n_atom, 3]` of the diffusion module.
-    pub fn forward(
-        &self,
-        batch: &Batch,
-        atoms: &AtomConditioning,
-        positions: Option<&Tensor>,
-    ) -> Result<EncodedAtoms> {
+    pub fn forward(&self, batch: &Batch, atoms: &AtomConditioning, positions: Option<&Tensor>) -> Result<EncodedAtoms> {
         let q = match (&self.trunk, positions) {
             (Some(layers), Some(positions)) => layers.positions.forward(positions)?.broadcast_add(&atoms.single)?,
             _ => atoms.single.force_contiguous()?,

@@ -153,7 +153,8 @@ impl AtomFeatures {
         let (b, _, c) = atoms.dims3()?;
         let n = self.inverse_count.dim(0)?;
         let masked = atoms.broadcast_mul(&self.mask)?;
-        let sums = Tensor::zeros((b, n, c), atoms.dtype(), atoms.device())?.index_add(&self.to_token_index, &masked, 1)?;
+        let sums =
+            Tensor::zeros((b, n, c), atoms.dtype(), atoms.device())?.index_add(&self.to_token_index, &masked, 1)?;
         sums.broadcast_mul(&self.inverse_count.reshape((1, n, 1))?)
     }
 }

@@ -84,7 +84,8 @@ impl DiffusionConditioning {
     /// Fourier embedding of the noise level, `[1, 1, c_fourier]`: Alg. 22 on log(t / sigma_data) / 4.
     fn fourier(&self, t: f32, like: &Tensor) -> Result<Tensor> {
         let level = 0.25 * (t / self.sigma_data).ln();
-        let (w, b) = (self.fourier_w.tensor(&candle_core::Device::Cpu)?, self.fourier_b.tensor(&candle_core::Device::Cpu)?);
+        let (w, b) =
+            (self.fourier_w.tensor(&candle_core::Device::Cpu)?, self.fourier_b.tensor(&candle_core::Device::Cpu)?);
         let values: Vec<f32> = w
             .to_vec1::<f32>()?
             .into_iter()

@@ -91,13 +91,7 @@ impl PairformerBlock {
         let c = config;
         Ok(Self {
             pair: PairBlock::load(c_z, c.pair, ending_bias, &w.at("pair"))?,
-            attention_pair_bias: AttentionPairBias::load(
-                c_s,
-                c_z,
-                c.c_hidden,
-                c.n_head,
-                &w.at("attention_pair_bias"),
-            )?,
+            attention_pair_bias: AttentionPairBias::load(c_s, c_z, c.c_hidden, c.n_head, &w.at("attention_pair_bias"))?,
             single_transition: SwiGluTransition::load(c_s, c.n_transition * c_s, &w.at("single_transition"))?,
         })
     }

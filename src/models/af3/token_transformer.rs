@@ -3,9 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::config::{Config, TransformerConfig};
-use crate::ops::{
-    AdaNorm, Attention, ConditionedTransition, Linear, Norm, gate_add, pair_bias, sigmoid,
-};
+use crate::ops::{AdaNorm, Attention, ConditionedTransition, Linear, Norm, gate_add, pair_bias, sigmoid};
 use crate::weights::Weights;
 
 #[derive(Debug)]
@@ -90,5 +88,4 @@ impl TokenTransformer {
         }
         Ok(())
     }
-
 }

@@ -1,0 +1,33 @@
+//! The command line: the only place that prints, prompts or exits.
+mod exit;
+mod predict;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Predicts and designs protein structures on the machine a scientist already has
+#[derive(Debug, Parser)]
+#[command(name = "fold", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Predict(predict::Args),
+}
+
+/// Parses the arguments, runs the subcommand, prints what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Predict(args) => predict::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("fold: {}", ui::chain(&error));
+        exit::code(&error)
+    })
+}

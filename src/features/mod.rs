@@ -1,4 +1,6 @@
 //! Assembly, alignments and templates to host arrays; pure, with the randomness passed in.
 pub mod af3;
 pub mod array;
+pub mod msa;
 pub mod noise;
+pub mod pairing;

@@ -2,12 +2,18 @@
 //!
 //! Names, shapes and types in a file are those of OpenFold3 0.5.0's feature dictionary, so that a recorded official
 //! dictionary can be given instead of a query, and ours compared with it.
+mod atom;
 pub mod frame;
+mod token;
 
 use std::path::Path;
 
 use super::array::{Array, ArrayFile, ArrayFileError, ArrayWriter};
+use super::msa::msa_features;
+use super::noise::{NoiseSource, TorchGenerator};
+use crate::assembly::Assembly;
 use crate::chem::restype::GAP;
+use crate::query::Query;
 
 /// Residue types: 20 amino acids, UNK, A G C U N, DA DG DC DT DN, gap.
 pub const N_RESTYPE: usize = 32;
@@ -113,6 +119,23 @@ pub struct Templates {
     pub distogram: Vec<f32>,
     /// `[n, n_token, n_token, 3]` direction to the other token's CA in the token's frame.
     pub unit_vector: Vec<f32>,
+}
+
+/// The stream for the features of one seed: a generator seeded by the first integer of the seed's own generator, so that
+/// reference conformers and the model's noise, which starts from the seed itself, have nothing in common.
+pub fn feature_noise(seed: u32) -> TorchGenerator {
+    TorchGenerator::new(TorchGenerator::new(seed.into()).next_u64())
+}
+
+/// All features of a query: pure, so that one query and one stream give the same features.
+///
+/// Every array but `ref_pos` is that of OpenFold3 0.5.0. `noise` chooses and moves the reference conformers; see
+/// [`feature_noise`].
+pub fn featurise(query: &Query, assembly: &Assembly, noise: &mut dyn NoiseSource) -> Af3Features {
+    let mut features = Af3Features { msa: msa_features(query, assembly), ..Af3Features::default() };
+    token::token_features(assembly, &mut features);
+    atom::atom_features(assembly, noise, &mut features);
+    features
 }
 
 impl Af3Features {

@@ -222,9 +222,17 @@ impl ArrayFile {
         Ok(Self { path: path.to_owned(), bytes, problems: Vec::new() })
     }
 
-    /// Is there an array of this name?
-    pub fn has(&self, name: &str) -> bool {
-        self.tensors().is_some_and(|t| t.tensor(name).is_ok())
+    /// Names of all arrays, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.tensors().map_or(Vec::new(), |t| t.names().into_iter().map(ToString::to_string).collect());
+        names.sort_unstable();
+        names
+    }
+
+    /// Number of axes of an array, if it is there.
+    pub fn rank(&self, name: &str) -> Option<usize> {
+        self.tensors().and_then(|t| t.tensor(name).ok().map(|t| t.shape().len()))
     }
 
     /// Notes that something does not fit.

@@ -4,8 +4,16 @@
 use candle_core::{Result, Tensor};
 use candle_nn::ops::sigmoid;
 
+use super::cpu::columns::Write;
+use super::cpu::dense::{self, Rows, Target};
+use super::cpu::pointwise::{Affine, norm_rows};
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
+use super::cpu::{BAND, by_bands};
 use super::elementwise::{gate_add_reference, silu_gate_reference};
-use super::{Linear, Norm};
+use super::linear::{expect_channels, project};
+use super::{Linear, Norm, elementwise};
 use crate::weights::Weights;
 
 /// AF3 SI Alg. 26: `sigmoid(gain(norm_s(s))) * norm(a) + shift(norm_s(s))`; the norm of `a` has no parameters.
@@ -26,6 +34,17 @@ pub struct AdaCondition {
     pub shift: Tensor,
 }
 
+impl AdaCondition {
+    /// Rows of gain and of shift, which must divide the rows of `len` values in `c` channels.
+    fn rows(&self, len: usize, c: usize) -> Result<usize> {
+        let n = self.gain.elem_count() / c;
+        if self.shift.dims() != self.gain.dims() || n == 0 || !(len / c).is_multiple_of(n) {
+            candle_core::bail!("{} values of {c} channels, conditioned by {:?}", len, self.gain.dims())
+        }
+        Ok(n)
+    }
+}
+
 impl AdaNorm {
     /// Reads `norm_s`, `gain` and `shift`.
     pub fn load(c_a: usize, c_s: usize, w: &Weights) -> Result<Self> {
@@ -44,12 +63,32 @@ impl AdaNorm {
 
     /// `s` `[b or 1, n, c_s]` -> its gain and shift.
     pub fn condition(&self, s: &Tensor) -> Result<AdaCondition> {
-        self.condition_reference(s)
+        let [gain, shift] = project(s, Some(&self.norm_s), [&self.gain, &self.shift])?;
+        Ok(AdaCondition { gain: elementwise::sigmoid(&gain)?, shift })
     }
 
     /// `a` `[b, n, c_a]` -> `gain * norm(a) + shift`.
     pub fn apply(&self, a: &Tensor, condition: &AdaCondition) -> Result<Tensor> {
-        self.apply_reference(a, condition)
+        let c = self.norm_a.c();
+        if !served(a) {
+            return self.apply_reference(a, condition);
+        }
+        expect_channels(a, c, "adaptive norm")?;
+        let (a, isa) = (a.contiguous()?, Isa::best());
+        let values = Values::of(&a)?;
+        let gain = condition.gain.contiguous()?;
+        let shift = condition.shift.contiguous()?;
+        let (gain, shift) = (Values::of(&gain)?, Values::of(&shift)?);
+        let n = condition.rows(values.len(), c)?;
+        let mut normed = vec![0.; values.len()];
+        let rows = (1..=n).rev().find(|rows| n % rows == 0 && rows * c <= BAND).unwrap_or(1);
+        let band = rows * c; // bands that do not cross the end of a sample
+        by_bands(&mut normed, band, |i, normed| {
+            let at = i * band % (n * c);
+            let affine = Affine { weight: Some(&gain[at..]), bias: Some(&shift[at..]), step: c };
+            norm_rows(isa, &values[i * band..][..normed.len()], c, affine, normed);
+        });
+        Tensor::from_vec(normed, a.dims(), a.device())
     }
 
     /// `condition` in plain tensor operations.
@@ -104,12 +143,35 @@ impl ConditionedTransition {
 
     /// `s` `[b or 1, n, c_s]` -> what it contributes.
     pub fn condition(&self, s: &Tensor) -> Result<TransitionCondition> {
-        self.condition_reference(s)
+        let [gate] = project(s, None, [&self.gate])?;
+        Ok(TransitionCondition { norm: self.ada_norm.condition(s)?, gate: elementwise::sigmoid(&gate)? })
     }
 
     /// Updates `a` `[b, n, c_a]` in place.
     pub fn add_with(&self, a: &Tensor, condition: &TransitionCondition) -> Result<()> {
-        self.add_with_reference(a, condition)
+        if !served(a) {
+            return self.add_with_reference(a, condition);
+        }
+        let c = self.out.n();
+        expect_channels(a, c, "conditioned transition")?;
+        let [gain, shift, gate] = [&condition.norm.gain, &condition.norm.shift, &condition.gate].map(|x| apart(x, a));
+        let (gain, shift, gate) = (gain?, shift?, gate?);
+        let (gain, shift, gate) = (Values::of(&gain)?, Values::of(&shift)?, Values::of(&gate)?);
+        let layers = dense::SwiGlu { a: self.a.dense()?, b: self.b.dense()?, out: self.out.dense()? };
+        update(a, "conditioned_transition", |a| {
+            let n = condition.norm.rows(a.len(), c)?;
+            if gate.len() != n * c {
+                candle_core::bail!("a gate of {} values for {n} rows of {c}", gate.len())
+            }
+            let affine = Affine { weight: Some(&gain), bias: Some(&shift), step: c };
+            let m = a.len() / c;
+            let shared = Shared::new(a);
+            // SAFETY: `swiglu` writes a row after it has read it, in the same task or when all are read.
+            let rows = unsafe { Rows::in_place(shared, c, Some((affine, n))) };
+            let target = Target { dst: shared, n: c, write: Write::Add, gate: Some((&gate, n)), mask: None };
+            dense::swiglu(Isa::best(), rows, m, layers, target);
+            Ok(())
+        })
     }
 
     /// `condition` in plain tensor operations.
@@ -123,5 +185,53 @@ impl ConditionedTransition {
         let n = self.ada_norm.apply_reference(a, &condition.norm)?;
         let h = silu_gate_reference(&self.a.forward_reference(&n)?, &self.b.forward_reference(&n)?)?;
         gate_add_reference(a, &condition.gate, &self.out.forward_reference(&h)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, close, on_each_isa, same_change};
+
+    fn ada_norm(noise: &mut Noise, c_a: usize, c_s: usize) -> AdaNorm {
+        let norm_s = noise.norm(c_s);
+        AdaNorm {
+            norm_a: Norm::plain(c_a),
+            norm_s,
+            gain: noise.linear(c_s, c_a),
+            shift: noise.linear_without_bias(c_s, c_a),
+        }
+    }
+
+    #[test]
+    fn conditioned_layers_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, n, c_a, c_s) in
+                [(1, 1, 4, 8), (2, 17, 24, 16), (3, 33, 48, 5), (5, 76, 128, 64), (1, 31, 768, 384), (3, 400, 128, 16)]
+            {
+                let layer = ConditionedTransition {
+                    ada_norm: ada_norm(&mut noise, c_a, c_s),
+                    a: noise.linear_without_bias(c_a, 2 * c_a),
+                    b: noise.linear(c_a, 2 * c_a),
+                    gate: noise.linear(c_s, c_a),
+                    out: noise.linear(2 * c_a, c_a),
+                };
+                let a = noise.tensor(&[b, n, c_a]);
+                let what = format!("{b} x {n} x {c_a}");
+                for s in [noise.tensor(&[1, n, c_s]), noise.tensor(&[b, n, c_s])] {
+                    let norm = &layer.ada_norm;
+                    close(
+                        &what,
+                        &norm.forward(&a, &s)?,
+                        &norm.apply_reference(&a, &norm.condition_reference(&s)?)?,
+                        3e-6,
+                    )?;
+                    let reference = |a: &Tensor| layer.add_with_reference(a, &layer.condition_reference(&s)?);
+                    same_change(&what, &a, |a| layer.add_to(a, &s), reference, 4e-6)?;
+                }
+            }
+            Ok(())
+        })
     }
 }

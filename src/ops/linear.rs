@@ -1,7 +1,13 @@
 //! The dense layer `y = x W^T + b`, with the weight as PyTorch stores it.
 use candle_core::{D, Device, Result, Tensor};
 
-use super::add_in_place;
+use super::cpu::columns::Write;
+use super::cpu::dense::{Dense, Rows, Target, dense};
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
+use super::elementwise::add_in_place_reference;
+use super::layer_norm::Norm;
 use crate::weights::{Param, Weights};
 
 /// A linear layer from `k` to `n` channels.
@@ -39,12 +45,26 @@ impl Linear {
 
     /// `x` `[.., k]` -> `[.., n]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_reference(x)
+        let [y] = project(x, None, [self])?;
+        Ok(y)
     }
 
     /// `dst` `[.., n]` += the layer applied to `x` `[.., k]`, in place.
     pub fn add_to(&self, dst: &Tensor, x: &Tensor) -> Result<()> {
-        add_in_place(dst, &self.forward(x)?)
+        expect_channels(x, self.k(), "linear layer")?;
+        expect_channels(dst, self.n(), "linear layer")?;
+        if !served(dst) || dst.elem_count() / self.n() != x.elem_count() / self.k() {
+            return add_in_place_reference(dst, &self.forward_reference(x)?);
+        }
+        let x = apart(x, dst)?;
+        let (x, layer) = (Values::of(&x)?, self.dense()?);
+        let rows = Rows::new(&x, layer.k, None);
+        update(dst, "linear_add", |dst| {
+            let m = dst.len() / layer.n;
+            let target = Target { dst: Shared::new(dst), n: layer.n, write: Write::Add, gate: None, mask: None };
+            dense(Isa::best(), rows, m, &[(layer, target)]);
+            Ok(())
+        })
     }
 
     /// `forward` in plain tensor operations.
@@ -64,9 +84,50 @@ impl Linear {
         y.reshape(dims)
     }
 
+    /// The layer where its values lie; for the CPU.
+    pub(super) fn dense(&self) -> Result<Dense<'_>> {
+        let bias = self.bias.as_ref().map(Param::as_slice).transpose()?;
+        Ok(Dense { w: self.weight.as_slice()?, bias, k: self.k(), n: self.n() })
+    }
+
     fn bias(&self, device: &Device) -> Result<Option<Tensor>> {
         self.bias.as_ref().map(|b| b.tensor(device)).transpose()
     }
+}
+
+/// Applies several layers to the same `x` `[.., k]`, normalised first if there is a norm.
+pub(super) fn project<const N: usize>(x: &Tensor, norm: Option<&Norm>, layers: [&Linear; N]) -> Result<[Tensor; N]> {
+    let k = layers[0].k();
+    expect_channels(x, k, "linear layer")?;
+    let mut made = Vec::with_capacity(N);
+    if served(x) {
+        let x = x.contiguous()?;
+        let values = Values::of(&x)?;
+        let m = values.len() / k.max(1);
+        let mut results = layers.map(|layer| vec![0.; m * layer.n()]);
+        let mut jobs = Vec::with_capacity(N);
+        for (layer, result) in layers.iter().zip(&mut results) {
+            let dst = Shared::new(result);
+            jobs.push((layer.dense()?, Target { dst, n: layer.n(), write: Write::Set, gate: None, mask: None }));
+        }
+        let norm = norm.map(|norm| norm.affine()).transpose()?.map(|affine| (affine, 1));
+        dense(Isa::best(), Rows::new(&values, k, norm), m, &jobs);
+        drop(jobs);
+        for (layer, result) in layers.iter().zip(results) {
+            let mut dims = x.dims().to_vec();
+            *dims.last_mut().expect("there are channels") = layer.n();
+            made.push(Tensor::from_vec(result, dims, x.device())?);
+        }
+    } else {
+        let x = match norm {
+            Some(norm) => norm.forward_reference(x)?,
+            None => x.clone(),
+        };
+        for layer in layers {
+            made.push(layer.forward_reference(&x)?);
+        }
+    }
+    Ok(made.try_into().expect("one result a layer"))
 }
 
 /// Fails unless the last dimension of `x` is `c`.
@@ -74,5 +135,53 @@ pub(super) fn expect_channels(x: &Tensor, c: usize, what: &str) -> Result<()> {
     match x.dim(D::Minus1) {
         Ok(d) if d == c => Ok(()),
         _ => candle_core::bail!("{what}: {c} channels expected, the tensor is {:?}", x.dims()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, close, on_each_isa, same_change};
+
+    #[test]
+    fn layers_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            let sizes =
+                [(1, 1, 1), (2, 3, 5), (17, 24, 48), (31, 128, 16), (76, 384, 130), (1290, 16, 100), (5, 200, 700)];
+            for (m, k, n) in sizes {
+                let x = noise.tensor(&[1, m, k]);
+                for lin in [noise.linear(k, n), noise.linear_without_bias(k, n)] {
+                    let what = format!("{m} x {k} x {n}");
+                    close(&what, &lin.forward(&x)?, &lin.forward_reference(&x)?, 2e-6)?;
+                    let dst = noise.tensor(&[m, n]);
+                    let reference = |dst: &Tensor| add_in_place_reference(dst, &lin.forward_reference(&x)?.squeeze(0)?);
+                    same_change(&what, &dst, |dst| lin.add_to(dst, &x), reference, 4e-6)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// More rows than are packed at once, more weight than a task takes.
+    #[test]
+    fn many_rows_and_a_large_weight() -> Result<()> {
+        let mut noise = Noise::new(2);
+        let (x, lin) = (noise.tensor(&[2, 2100, 600]), noise.linear(600, 500));
+        close("2 x 2100 x 600 x 500", &lin.forward(&x)?, &lin.forward_reference(&x)?, 2e-6)
+    }
+
+    #[test]
+    fn source_in_the_storage_of_the_destination() -> Result<()> {
+        let mut noise = Noise::new(3);
+        let (x, lin) = (noise.tensor(&[6, 8]), noise.linear(8, 8));
+        let reference = |dst: &Tensor| add_in_place_reference(dst, &lin.forward_reference(dst)?);
+        same_change("in place", &x, |dst| lin.add_to(dst, dst), reference, 2e-6)
+    }
+
+    #[test]
+    fn other_channels_are_refused() {
+        let mut noise = Noise::new(4);
+        assert!(noise.linear(8, 8).forward(&noise.tensor(&[2, 7])).is_err());
     }
 }

@@ -4,12 +4,15 @@
 //! what each kernel is tested against.
 mod ada_norm;
 mod attention;
+mod cpu;
 mod elementwise;
 mod layer_norm;
 mod linear;
 mod local_attention;
 mod outer_product_mean;
 mod pair_average;
+#[cfg(test)]
+mod testing;
 mod transition;
 mod triangle_attention;
 mod triangle_multiplication;

@@ -1,7 +1,13 @@
 //! The SwiGLU transition: AF3 SI Alg. 11.
 use candle_core::{D, Result, Tensor};
 
+use super::cpu::columns::Write;
+use super::cpu::dense::{self, Rows, Target};
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::add_in_place_reference;
+use super::linear::expect_channels;
 use super::{Linear, Norm, elementwise};
 use crate::weights::Weights;
 
@@ -27,7 +33,27 @@ impl SwiGluTransition {
 
     /// Updates `x` `[.., c]` in place; where `mask` `[..]` is given, the update is multiplied by it.
     pub fn add_to(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<()> {
-        self.add_to_reference(x, mask)
+        if !served(x) {
+            return self.add_to_reference(x, mask);
+        }
+        expect_channels(x, self.out.n(), "transition")?;
+        let mask = mask.map(|mask| apart(mask, x)).transpose()?;
+        let mask = mask.as_ref().map(Values::of).transpose()?;
+        let mask = mask.as_deref();
+        let layers = dense::SwiGlu { a: self.a.dense()?, b: self.b.dense()?, out: self.out.dense()? };
+        let norm = Some((self.norm.affine()?, 1));
+        update(x, "swiglu_transition", |x| {
+            let (c, m) = (layers.out.n, x.len() / layers.out.n);
+            if mask.is_some_and(|mask| mask.len() != m) {
+                candle_core::bail!("transition of {m} rows: a mask of {:?}", mask.map(<[f32]>::len))
+            }
+            let shared = Shared::new(x);
+            // SAFETY: `swiglu` writes a row after it has read it, in the same task or when all are read.
+            let rows = unsafe { Rows::in_place(shared, c, norm) };
+            let target = Target { dst: shared, n: c, write: Write::Add, gate: None, mask };
+            dense::swiglu(Isa::best(), rows, m, layers, target);
+            Ok(())
+        })
     }
 
     /// `add_to` in plain tensor operations.
@@ -39,5 +65,35 @@ impl SwiGluTransition {
             Some(mask) => add_in_place_reference(x, &update.broadcast_mul(&mask.unsqueeze(D::Minus1)?)?),
             None => add_in_place_reference(x, &update),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, on_each_isa, same_change};
+
+    #[test]
+    fn transitions_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (dims, c, hidden) in
+                [([1, 1], 4, 8), ([2, 17], 24, 48), ([1, 76], 384, 1536), ([2, 700], 16, 200), ([33, 65], 128, 256)]
+            {
+                let layer = SwiGluTransition {
+                    norm: noise.norm(c),
+                    a: noise.linear(c, hidden),
+                    b: noise.linear_without_bias(c, hidden),
+                    out: noise.linear(hidden, c),
+                };
+                let (x, mask) = (noise.tensor(&[dims[0], dims[1], c]), noise.mask(&dims));
+                for mask in [None, Some(&mask)] {
+                    let (fast, reference) =
+                        (|x: &Tensor| layer.add_to(x, mask), |x: &Tensor| layer.add_to_reference(x, mask));
+                    same_change(&format!("{dims:?} {c} {hidden}"), &x, fast, reference, 3e-6)?;
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! Converted weights: a memory-mapped safetensors file, walked by prefix, every tensor accounted for.
+mod folder;
 mod param;
 mod store;
 
+pub use folder::{FOLDER_VARIABLE, default_file, folder};
 pub use param::Param;
 pub use store::{Weights, WeightsError};

@@ -82,6 +82,29 @@ pub enum Error {
     },
 }
 
+/// Whose fault an [`Error`] is; a program chooses its exit code by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A file that was named does not exist.
+    Missing,
+    /// The system could not read or write.
+    Io,
+    /// A file holds something else than it should.
+    Data,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::Missing,
+            Self::Read { .. } | Self::Write { .. } | Self::Busy { .. } => Kind::Io,
+            _ => Kind::Data,
+        }
+    }
+}
+
 /// A malformed line of a name map.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {problem}")]

@@ -14,7 +14,7 @@ mod zip;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use convert::{Check, Options, Progress, Report, convert};
-pub use error::{Error, MapError};
+pub use error::{Error, Kind, MapError};
 pub use file::{Header, TensorHeader, read_header, verify};
 pub use map::{Map, Plan};
 pub use number::Dtype;

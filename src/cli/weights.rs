@@ -1,0 +1,271 @@
+//! `fold weights`: official checkpoints to weights files, what is there, whether it is whole.
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::models::af3::config::Config;
+use crate::models::openfold3::OpenFold3;
+use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
+use anyhow::{Context, Result};
+use candle_core::Device;
+use clap::{Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use weights_convert::{Dtype, Error, Header, Options, read_header, verify};
+
+use super::exit::Usage;
+
+/// Convert, list and verify model weights
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Convert an official checkpoint (.pt) into a weights file (.safetensors)
+    Convert(ConvertArgs),
+    /// Compare weights files with the checksums they were written with
+    Verify {
+        /// Weights files [default: all in the weights folder]
+        files: Vec<PathBuf>,
+    },
+    /// List the weights folder ($FOLD_WEIGHTS, else the user's data folder)
+    List {
+        /// One JSON object a file and line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConvertArgs {
+    /// Model the checkpoint is of
+    model: Model,
+    /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt
+    checkpoint: PathBuf,
+    /// Weights file to write [default: <model>-<release>.safetensors in the weights folder]
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Number format of matrices; vectors stay f32
+    #[arg(long, default_value = "f32")]
+    dtype: Format,
+    /// JSON file with the model's sizes, if they are not the release's (small models for tests)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Accept a checkpoint that was saved without checksums
+    #[arg(long)]
+    ignore_checksums: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Model {
+    Openfold3,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> Result<ExitCode> {
+    match args.command {
+        Command::Convert(args) => convert(args),
+        Command::Verify { files } => verify_files(files),
+        Command::List { json } => list(json),
+    }
+}
+
+fn convert(args: ConvertArgs) -> Result<ExitCode> {
+    let config = args.config.as_deref().map(read_config).transpose()?;
+    let release = match args.model {
+        Model::Openfold3 => &weights_convert::OPENFOLD3,
+    };
+    let target = match args.out {
+        Some(target) => target,
+        None => default_file(&weights_folder()?, release.model, release.version, args.dtype.name()),
+    };
+    let bar = bar("converting");
+    let report = weights_convert::convert(
+        &args.checkpoint,
+        &target,
+        Options {
+            dtype: args.dtype.dtype(),
+            config,
+            ignore_checksums: args.ignore_checksums,
+            check: Some(&builds_a_model),
+            progress: Some(&mut |done, total| advance(&bar, done, total)),
+            ..Options::default()
+        },
+    );
+    bar.finish_and_clear();
+    let report = report?;
+    eprintln!(
+        "{} {}: {} tensors, {:.1} million numbers, {} of the checkpoint's {} tensors left out, in {:.1} s",
+        report.release.model,
+        report.release.version,
+        report.n_tensor,
+        report.n_value as f64 / 1e6,
+        report.n_dropped,
+        report.n_official,
+        report.elapsed.as_secs_f64()
+    );
+    print(&format!("{}\n", target.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The sizes in `path`, as they go into the file's metadata; anything but a whole set of sizes is an error.
+fn read_config(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let wrong =
+        |e| Error::Format { path: path.to_owned(), problem: format!("does not hold the sizes of a model: {e}") };
+    serde_json::from_slice::<Config>(&bytes).map_err(wrong)?;
+    Ok(serde_json::from_slice(&bytes).map_err(wrong)?)
+}
+
+/// Every tensor of the file belongs to the model, and every tensor of the model is there with its shape.
+fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let weights = Weights::open(path, &Device::Cpu)?;
+    let config: Config = serde_json::from_str(weights.metadata("config").ok_or("no sizes in the metadata")?)?;
+    OpenFold3::load(&config, &weights)?;
+    Ok(())
+}
+
+fn verify_files(files: Vec<PathBuf>) -> Result<ExitCode> {
+    let files = if files.is_empty() { weights_files(&weights_folder()?)? } else { files };
+    let mut failure = None;
+    for path in &files {
+        let bar = bar("verifying");
+        let result = verify(path, &mut |done, total| advance(&bar, done, total));
+        bar.finish_and_clear();
+        match result {
+            Ok(_) => print(&format!("{}: whole\n", path.display()))?,
+            Err(e) => {
+                // One damaged file does not hide the next; the first one decides the exit code.
+                if let Some(earlier) = failure.replace(e) {
+                    eprintln!("fold: {:#}", anyhow::Error::from(earlier));
+                }
+            }
+        }
+    }
+    match failure {
+        Some(e) => Err(e.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// A line of `fold weights list --json`.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    path: &'a Path,
+    model: Option<&'a str>,
+    release: Option<&'a str>,
+    dtype: &'a str,
+    n_tensor: usize,
+    bytes: u64,
+    source_file: Option<&'a str>,
+    source_sha256: Option<&'a str>,
+}
+
+impl<'a> Listed<'a> {
+    fn new(path: &'a Path, header: &'a Header) -> Self {
+        let matrix = header.tensors.iter().find(|t| t.shape.len() > 1);
+        Self {
+            path,
+            model: header.get("model"),
+            release: header.get("release"),
+            dtype: matrix.map_or("", |t| t.dtype.name()),
+            n_tensor: header.tensors.len(),
+            bytes: header.file_len,
+            source_file: header.get("source_file"),
+            source_sha256: header.get("source_sha256"),
+        }
+    }
+}
+
+fn list(json: bool) -> Result<ExitCode> {
+    let folder = weights_folder()?;
+    let files = weights_files(&folder)?;
+    if files.is_empty() && !json {
+        eprintln!("No weights in {}; fold weights convert makes some", folder.display());
+    }
+    for path in &files {
+        let header = match read_header(path) {
+            Ok(header) => header,
+            Err(e) => {
+                eprintln!("fold: {:#}", anyhow::Error::from(e));
+                continue;
+            }
+        };
+        let row = Listed::new(path, &header);
+        if json {
+            print(&(serde_json::to_string(&row)? + "\n"))?;
+        } else {
+            let (model, release) = (row.model.unwrap_or("?"), row.release.unwrap_or("?"));
+            let (gigabytes, from) = (row.bytes as f64 / 1e9, row.source_file.unwrap_or("?"));
+            print(&format!("{model} {release} {} {gigabytes:.2} GB from {from}  {}\n", row.dtype, path.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn weights_folder() -> Result<PathBuf> {
+    let fault =
+        || Usage(format!("no weights folder: neither {FOLDER_VARIABLE} nor HOME is set; set one, or name the file"));
+    Ok(folder().ok_or_else(fault)?)
+}
+
+/// The weights files of a folder, by name; none if the folder is not there.
+fn weights_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("{}: cannot be read", folder.display())),
+    };
+    let paths: std::io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.with_context(|| format!("{}: cannot be read", folder.display()))?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// To stdout; a reader that has gone away (`| head`) is no fault.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+/// Hidden where stderr is no terminal.
+fn bar(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}").expect("a template");
+    ProgressBar::new(0).with_style(style).with_message(what)
+}
+
+fn advance(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
+}

@@ -1,6 +1,7 @@
 //! Prediction and design of protein structures: the library behind the `fold` program.
 pub mod assembly;
 pub mod chem;
+pub mod cli;
 pub mod device;
 pub mod features;
 pub mod io;

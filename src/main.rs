@@ -1,6 +1,5 @@
-//! The `fold` program: parse, dispatch, print the error chain, exit code.
-mod cli;
+//! The `fold` program.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    fold::cli::main()
 }

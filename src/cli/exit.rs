@@ -2,9 +2,9 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use fold::pipelines::predict::PredictError;
-use fold::pipelines::store::StoreError;
-use fold::weights::WeightsError;
+use crate::pipelines::predict::PredictError;
+use crate::pipelines::store::StoreError;
+use crate::weights::WeightsError;
 
 /// Some inputs failed; the others are done.
 pub const SOME_FAILED: u8 = 1;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use fold::pipelines::progress::Progress;
+use crate::pipelines::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Between two plain lines.
@@ -95,13 +95,19 @@ impl Progress for Terminal {
 
 /// An error and its causes on one line, without saying twice what a cause repeats.
 pub fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
+    chain_of(error.as_ref())
+}
+
+/// The same of an error that is not wrapped.
+pub fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
         }
+        source = cause.source();
     }
     text
 }

@@ -91,6 +91,14 @@ pub fn peak_memory() -> Option<u64> {
     None
 }
 
+/// Threads that the CPU works with; 0 before [`start`].
+static THREADS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// Threads that the CPU works with.
+pub fn threads() -> usize {
+    THREADS.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 /// Settings that must be made before anything else runs: threads, and an allocator that keeps large blocks.
 ///
 /// Candle reads `RAYON_NUM_THREADS` at every product and asks the system for its cores where it is not set, which costs
@@ -102,6 +110,7 @@ pub fn start(threads: Option<usize>) {
         .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
         .unwrap_or(1)
         .max(1);
+    THREADS.store(threads, std::sync::atomic::Ordering::Relaxed);
     // SAFETY: called at the start of `main`, before any other thread exists that could read the environment.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

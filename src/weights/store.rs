@@ -38,6 +38,14 @@ pub enum WeightsError {
         /// One line a tensor: missing, of another shape or type, or not part of the model.
         problems: Vec<String>,
     },
+    /// The file does not say what sizes its model has.
+    #[error("{}: {what} in the metadata: convert the checkpoint again (fold weights convert)", path.display())]
+    Config {
+        /// The weights file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// A parameter could not be placed on the device.
     #[error("{}: tensor {name} does not fit the device", path.display())]
     Device {
@@ -141,6 +149,13 @@ impl Weights {
     /// A text entry of the file's metadata: model, release, config, source checksum, converter version.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.source.metadata.get(key).map(String::as_str)
+    }
+
+    /// The model's sizes, which the converter has written into the metadata.
+    pub fn config<T: serde::de::DeserializeOwned>(&self) -> Result<T, WeightsError> {
+        let fail = |what: String| WeightsError::Config { path: self.source.path.clone(), what };
+        let text = self.metadata("config").ok_or_else(|| fail("no config".to_owned()))?;
+        serde_json::from_str(text).map_err(|e| fail(format!("a config of another model ({e})")))
     }
 
     /// The file.

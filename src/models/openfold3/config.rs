@@ -52,6 +52,39 @@ pub fn release_0_5() -> Config {
     }
 }
 
+/// A small model for the program to show and check itself with, where there are no trained weights.
+pub fn untrained() -> Config {
+    let pair = PairConfig { c_hidden_mul: 32, c_hidden_att: 16, n_head: 2, n_transition: 2 };
+    let pairformer = PairformerConfig { n_block: 2, n_head: 4, c_hidden: 16, n_transition: 2, pair };
+    let atoms = TransformerConfig { n_block: 1, n_head: 2, c_hidden: 16, n_transition: 2 };
+    let release = release_0_5();
+    Config {
+        c_s: 64,
+        c_z: 32,
+        c_m: 32,
+        c_t: 16,
+        c_token: 64,
+        c_token_input: 64,
+        c_atom: 32,
+        c_atompair: 8,
+        c_fourier: 64,
+        template: TemplateConfig {
+            n_block: 1,
+            n_template: 4,
+            pair: PairConfig { c_hidden_mul: 16, c_hidden_att: 8, n_head: 2, n_transition: 2 },
+        },
+        msa: MsaConfig { n_block: 1, n_head: 2, c_hidden: 8, c_hidden_opm: 8, n_transition: 2, pair, ..release.msa },
+        pairformer,
+        confidence: PairformerConfig { n_block: 1, ..pairformer },
+        input_atoms: atoms,
+        atom_encoder: atoms,
+        token_transformer: TransformerConfig { n_block: 2, n_head: 4, c_hidden: 16, n_transition: 2 },
+        atom_decoder: atoms,
+        sampling: SamplingConfig { n_cycle: 2, n_step: 20, n_sample: 2, ..release.sampling },
+        ..release
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

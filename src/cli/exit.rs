@@ -2,7 +2,6 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use crate::pipelines::predict::PredictError;
 use crate::pipelines::store::StoreError;
 use crate::weights::WeightsError;
 
@@ -30,16 +29,8 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<Usage>() || cause.is::<fold::device::DeviceError>() {
+    if cause.is::<Usage>() || cause.is::<crate::device::DeviceError>() {
         return Some(USAGE);
-    }
-    if let Some(e) = cause.downcast_ref::<PredictError>() {
-        match e {
-            PredictError::Memory { .. } => return Some(MEMORY),
-            PredictError::NoWeights { .. } => return Some(NO_INPUT),
-            PredictError::Usage(_) => return Some(USAGE),
-            _ => {}
-        }
     }
     if let Some(StoreError::OtherSettings { .. }) = cause.downcast_ref() {
         return Some(USAGE);

@@ -9,7 +9,7 @@ use crate::query;
 
 use super::exit::{self, Usage};
 use super::ui::{self, Terminal};
-use super::weights;
+use super::weights::weights_folder;
 
 /// Predict the structure of a complex
 #[derive(Debug, clap::Args)]
@@ -86,7 +86,7 @@ impl Args {
             ("untrained", Some(_)) => return Err(Usage("--model untrained takes no --weights".to_owned()).into()),
             ("openfold3", Some(path)) => WeightsChoice::OpenFold3(path),
             ("openfold3", None) => {
-                let folder = crate::weights::folder().ok_or(weights::NoFolder)?;
+                let folder = weights_folder()?;
                 let release = &weights_convert::OPENFOLD3;
                 let file = |dtype| crate::weights::default_file(&folder, release.model, release.version, dtype);
                 let found = ["f32", "bf16", "f16"].map(file).into_iter().find(|path| path.is_file());

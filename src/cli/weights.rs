@@ -231,7 +231,7 @@ fn list(json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn weights_folder() -> Result<PathBuf> {
+pub(super) fn weights_folder() -> Result<PathBuf> {
     let fault =
         || Usage(format!("no weights folder: neither {FOLDER_VARIABLE} nor HOME is set; set one, or name the file"));
     Ok(folder().ok_or_else(fault)?)

@@ -24,7 +24,7 @@ pub struct Report {
     /// Memory of the machine, where the system tells.
     pub memory: Option<Memory>,
     /// Each weights file, with its model, or why it cannot be used.
-    pub weights: Vec<(PathBuf, Result<String, WeightsError>)>,
+    pub weights: Vec<(PathBuf, Result<String, DoctorError>)>,
     /// The self-check.
     pub check: Check,
 }
@@ -55,8 +55,11 @@ pub enum DoctorError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A weights file cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// The network failed.
-    #[error("the self-check failed to run")]
+    #[error("the network cannot be built or run")]
     Network(#[from] candle_core::Error),
 }
 
@@ -83,11 +86,10 @@ pub fn doctor(choice: DeviceChoice, weights: &[PathBuf]) -> Result<Report, Docto
 }
 
 /// Builds the model over a weights file: every tensor there, none too many.
-fn look(path: &Path) -> Result<String, WeightsError> {
+fn look(path: &Path) -> Result<String, DoctorError> {
     let weights = Weights::open(path, &Device::Cpu)?;
     let entry = |key: &str| weights.metadata(key).unwrap_or("unknown").to_owned();
-    OpenFold3::load(&weights.config()?, &weights)
-        .map_err(|e| e.downcast().unwrap_or_else(|e| WeightsError::from_candle(path, e)))?;
+    OpenFold3::load(&weights.config()?, &weights)?;
     Ok(format!("{} {}", entry("model"), entry("release")))
 }
 

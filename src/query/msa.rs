@@ -106,10 +106,13 @@ impl Query {
     }
 }
 
+/// An alignment, or why there is none.
+type Read = Result<Arc<Alignment>, (FaultKind, String)>;
+
 /// Finds and reads alignment files, each once.
 pub(super) struct Loader {
     folder: PathBuf,
-    read: HashMap<(PathBuf, usize), Result<Arc<Alignment>, (FaultKind, String)>>,
+    read: HashMap<(PathBuf, usize), Read>,
 }
 
 impl Loader {
@@ -177,7 +180,7 @@ impl Loader {
         }
     }
 
-    fn read(&mut self, path: &Path, limit: usize) -> Result<Arc<Alignment>, (FaultKind, String)> {
+    fn read(&mut self, path: &Path, limit: usize) -> Read {
         let read = || {
             let bytes = std::fs::read(path).map_err(|e| (FaultKind::Io, format!("cannot be read: {e}")))?;
             let text = String::from_utf8_lossy(bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(&bytes));

@@ -62,7 +62,8 @@ pub(super) fn read(text: &str, path: &Path, errors: &mut QueryErrors) -> Option<
         if items.is_empty() {
             reader.fault(node, "has no seed: name at least one, or leave it out");
         }
-        items.iter().map(|item| reader.whole(item, u32::MAX)).collect()
+        let seeds: Vec<_> = items.iter().map(|item| reader.whole(item, u32::MAX)).collect();
+        seeds.into_iter().collect()
     });
     let Some(node) = fields.get("queries") else {
         reader.fault(&root, "has no \"queries\"");

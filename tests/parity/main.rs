@@ -4,3 +4,4 @@ mod common;
 mod features;
 mod openfold3;
 mod rng;
+mod scores;

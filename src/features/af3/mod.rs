@@ -23,6 +23,10 @@ pub const N_ELEMENT: usize = 119;
 pub const ATOM_NAME: (usize, usize) = (4, 64);
 /// Template slots of the model, filled or not.
 pub const N_TEMPLATE: usize = 4;
+/// Atoms of a token that the confidence heads have an output for.
+pub const MAX_ATOMS_PER_TOKEN: usize = 23;
+/// Residue numbers and ids beyond this are refused: their differences must fit an i32.
+const MAX_ID: i64 = 100_000_000;
 /// Distance bins of a template.
 pub const N_TEMPLATE_BIN: usize = 39;
 
@@ -238,6 +242,10 @@ impl Af3Features {
                 f.fault(format!("start_atom_index, num_atoms_per_token: token {i} has atoms {start}..{end} of {n}"));
                 return;
             }
+            if count > MAX_ATOMS_PER_TOKEN {
+                f.fault(format!("num_atoms_per_token: token {i} has {count} atoms, more than {MAX_ATOMS_PER_TOKEN}"));
+                return;
+            }
             if let Some(k) = (start..start + count).find(|&k| self.atom_to_token[k] != i) {
                 f.fault(format!("atom_to_token_index: atom {k} is of token {}, not {i}", self.atom_to_token[k]));
                 return;
@@ -247,6 +255,16 @@ impl Af3Features {
         if next != n {
             f.fault(format!("num_atoms_per_token adds up to {next}, there are {n} atoms"));
         }
+        let mask = |name: &str, mask: &[f32], f: &mut ArrayFile| {
+            if let Some(i) = mask.iter().position(|&m| m != 0. && m != 1.) {
+                f.fault(format!("{name} has {} at value {i}, neither 0 nor 1", mask[i]));
+            } else if mask.iter().all(|&m| m == 0.) {
+                f.fault(format!("{name} is 0 throughout"));
+            }
+        };
+        mask("token_mask", &self.token_mask, f);
+        mask("atom_mask", &self.atom_mask, f);
+        mask("msa_mask", &self.msa.mask, f);
         if self.msa.n_paired > self.msa.n_seq {
             f.fault(format!("num_paired_seqs is {}, msa has {} rows", self.msa.n_paired, self.msa.n_seq));
         }
@@ -366,7 +384,7 @@ impl Reader<'_> {
     }
 
     fn i32(&mut self, name: &'static str, axes: &[Axis]) -> Vec<i32> {
-        let array = self.file.whole(name, axes.len(), i32::MIN.into()..=i32::MAX.into());
+        let array = self.file.whole(name, axes.len(), -MAX_ID..=MAX_ID);
         self.take(name, array, axes).into_iter().map(|v| v as i32).collect()
     }
 

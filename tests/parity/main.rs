@@ -1,7 +1,9 @@
 //! Every layer, model and pipeline against golden files of the official implementations.
+mod atoms;
 #[path = "../common/mod.rs"]
 mod common;
 mod features;
+mod layers;
 mod openfold3;
 mod rng;
 mod scores;

@@ -397,9 +397,9 @@ impl AtomDecoder {
         })
     }
 
-    /// What depends on the encoder's conditioning alone.
-    pub fn condition(&self, atoms: &AtomConditioning, windows: &AtomWindows) -> Result<AtomTransformerCondition> {
-        self.transformer.condition(&atoms.single, &atoms.pair, windows)
+    /// What depends on the encoder's conditioning alone: its `c` and `p`.
+    pub fn condition(&self, c: &Tensor, p: &Tensor, windows: &AtomWindows) -> Result<AtomTransformerCondition> {
+        self.transformer.condition(c, p, windows)
     }
 
     /// `tokens` `[b, n_token, c_token]` and the encoder's atoms to the position update `[b, n_atom, 3]`.

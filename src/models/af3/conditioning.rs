@@ -1,5 +1,5 @@
 //! Diffusion conditioning: AF3 SI Alg. 21 and 22.
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::batch::Batch;
 use super::config::Config;
@@ -76,16 +76,16 @@ impl DiffusionConditioning {
 
     /// Alg. 21 lines 8-12 at noise level `t` in Å: `single` -> the conditioning `[1, n, c_s]`.
     pub fn at_level(&self, batch: &Batch, single: &Tensor, t: f32) -> Result<Tensor> {
-        let s = single.broadcast_add(&norm_linear(&self.fourier(t, single)?, &self.norm_n, &self.n)?)?;
+        let level = 0.25 * (t / self.sigma_data).ln();
+        let embedding = self.fourier(level)?.to_device(single.device())?;
+        let s = single.broadcast_add(&norm_linear(&embedding, &self.norm_n, &self.n)?)?;
         self.transition_s.iter().try_for_each(|layer| layer.add_to(&s, Some(&batch.token_mask)))?;
         Ok(s)
     }
 
-    /// Fourier embedding of the noise level, `[1, 1, c_fourier]`: Alg. 22 on log(t / sigma_data) / 4.
-    fn fourier(&self, t: f32, like: &Tensor) -> Result<Tensor> {
-        let level = 0.25 * (t / self.sigma_data).ln();
-        let (w, b) =
-            (self.fourier_w.tensor(&candle_core::Device::Cpu)?, self.fourier_b.tensor(&candle_core::Device::Cpu)?);
+    /// Alg. 22: Fourier embedding of one number, `[1, 1, c_fourier]` on the host.
+    pub fn fourier(&self, level: f32) -> Result<Tensor> {
+        let (w, b) = (self.fourier_w.tensor(&Device::Cpu)?, self.fourier_b.tensor(&Device::Cpu)?);
         let values: Vec<f32> = w
             .to_vec1::<f32>()?
             .into_iter()
@@ -93,6 +93,6 @@ impl DiffusionConditioning {
             .map(|(w, b)| (2.0 * std::f32::consts::PI * (level * w + b)).cos())
             .collect();
         let n = values.len();
-        Tensor::from_vec(values, (1, 1, n), like.device())
+        Tensor::from_vec(values, (1, 1, n), &Device::Cpu)
     }
 }

@@ -115,18 +115,28 @@ impl ConfidenceHead {
     ) -> Result<ConfidenceLogits> {
         let z = self.embed(s_input, z, representatives)?;
         let s = s.force_contiguous()?;
-        self.pairformer.update(&s, &z, &batch.token_mask, &batch.pair_mask, &mut |_| {})?;
+        self.refine(batch, &s, &z)?;
+        self.logits(batch, s, &z)
+    }
+
+    /// Runs the head's own Pairformer on `s` `[1, n, c_s]` and `z` `[1, n, n, c_z]`, in place.
+    pub fn refine(&self, batch: &Batch, s: &Tensor, z: &Tensor) -> Result<()> {
+        self.pairformer.update(s, z, &batch.token_mask, &batch.pair_mask, &mut |_| {})
+    }
+
+    /// The output layers alone.
+    pub fn logits(&self, batch: &Batch, s: Tensor, z: &Tensor) -> Result<ConfidenceLogits> {
         Ok(ConfidenceLogits {
             plddt: self.per_atom(&self.plddt, &s, batch)?,
             resolved: self.per_atom(&self.resolved, &s, batch)?,
-            pae: self.pae.forward(&z)?,
-            pde: self.pde.symmetric(&z)?,
+            pae: self.pae.forward(z)?,
+            pde: self.pde.symmetric(z)?,
             single: s,
         })
     }
 
     /// Trunk, input and binned distances: the pair representation that the Pairformer starts from.
-    fn embed(&self, s_input: &Tensor, z: &Tensor, x: &[[f32; 3]]) -> Result<Tensor> {
+    pub fn embed(&self, s_input: &Tensor, z: &Tensor, x: &[[f32; 3]]) -> Result<Tensor> {
         let (_, n, _, c) = z.dims4()?;
         let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
         let (z_i, z_j) = (host(self.s_i.forward(s_input)?)?, host(self.s_j.forward(s_input)?)?);

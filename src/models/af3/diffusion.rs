@@ -65,7 +65,7 @@ impl DiffusionModule {
             module: self,
             batch,
             single: self.conditioning.single(s, s_input)?,
-            decoder: self.atom_decoder.condition(&atoms, &batch.windows)?,
+            decoder: self.atom_decoder.condition(&atoms.single, &atoms.pair, &batch.windows)?,
             pair_biases: self.transformer.condition(&pair)?,
             mask_bias: mask_bias(&batch.token_mask)?,
             atoms,

@@ -60,7 +60,7 @@ impl TemplateEmbedder {
     pub fn add_to(&self, z: &Tensor, batch: &Batch) -> Result<()> {
         let given = batch.templates.as_ref().map_or(0, |t| t.n);
         let n_empty = self.n_template.saturating_sub(given);
-        let z_t = norm_linear(z, &self.norm_z, &self.z)?;
+        let z_t = self.project(z)?;
         let mut sum: Option<Tensor> = None;
         let mut add = |t: Tensor| -> Result<()> {
             match &sum {
@@ -84,12 +84,22 @@ impl TemplateEmbedder {
     fn embed(&self, z_t: &Tensor, batch: &Batch, template: Option<(&Templates, usize)>) -> Result<Tensor> {
         let t = self.features(batch, template)?;
         add_in_place(&t, z_t)?;
-        self.blocks.iter().try_for_each(|block| block.update(&t, &batch.pair_mask))?;
-        self.norm.forward(&t)
+        self.stack(&t, &batch.pair_mask)
     }
 
-    /// The sum of the linear layers of a template's features: `[1, n, n, c_t]`.
-    fn features(&self, batch: &Batch, template: Option<(&Templates, usize)>) -> Result<Tensor> {
+    /// Alg. 16 line 8, the part of `z`: `[b, n, n, c_z]` -> `[b, n, n, c_t]`, the same for every template.
+    pub fn project(&self, z: &Tensor) -> Result<Tensor> {
+        norm_linear(z, &self.norm_z, &self.z)
+    }
+
+    /// Alg. 16 lines 9-10: the pair blocks and the norm after them; `t` `[b, n, n, c_t]` is overwritten.
+    pub fn stack(&self, t: &Tensor, pair_mask: &Tensor) -> Result<Tensor> {
+        self.blocks.iter().try_for_each(|block| block.update(t, pair_mask))?;
+        self.norm.forward(t)
+    }
+
+    /// Alg. 16 line 8, the part of one template, `None` being an empty slot: `[1, n, n, c_t]`.
+    pub fn features(&self, batch: &Batch, template: Option<(&Templates, usize)>) -> Result<Tensor> {
         let (n, c) = (batch.n_token, self.c_t);
         let transposed = |p: &Param| -> Result<Vec<f32>> {
             p.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?.flatten_all()?.to_vec1()

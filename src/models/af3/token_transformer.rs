@@ -6,8 +6,9 @@ use super::config::{Config, TransformerConfig};
 use crate::ops::{AdaNorm, Attention, ConditionedTransition, Linear, Norm, gate_add, pair_bias, sigmoid};
 use crate::weights::Weights;
 
+/// One block: Alg. 23 lines 2-3.
 #[derive(Debug)]
-struct TokenBlock {
+pub struct TokenBlock {
     ada_norm: AdaNorm,
     out_gate: Linear,
     bias: Linear,
@@ -16,7 +17,8 @@ struct TokenBlock {
 }
 
 impl TokenBlock {
-    fn load(config: &Config, sizes: TransformerConfig, w: &Weights) -> Result<Self> {
+    /// A block of `sizes`.
+    pub fn load(config: &Config, sizes: TransformerConfig, w: &Weights) -> Result<Self> {
         let (c, c_s) = (config.c_token, config.c_s);
         let a = w.at("attention_pair_bias");
         Ok(Self {
@@ -28,11 +30,22 @@ impl TokenBlock {
         })
     }
 
-    fn update(&self, a: &Tensor, s: &Tensor, biases: &[&Tensor]) -> Result<()> {
+    /// What the normalised pair representation `[b, n, n, c_z]` adds to the logits: `[b, n_head, n, n]`.
+    pub fn bias(&self, z: &Tensor) -> Result<Tensor> {
+        pair_bias(z, None, &self.bias)
+    }
+
+    /// Updates `a` `[b, n, c_token]` in place; each of `biases` broadcastable to `[b, n_head, n, n]`.
+    pub fn update(&self, a: &Tensor, s: &Tensor, biases: &[&Tensor]) -> Result<()> {
+        self.attend(a, s, biases)?;
+        self.transition.add_to(a, s)
+    }
+
+    /// Alg. 24: the attention half of `update`.
+    pub fn attend(&self, a: &Tensor, s: &Tensor, biases: &[&Tensor]) -> Result<()> {
         let n = self.ada_norm.forward(a, s)?;
         let gate = sigmoid(&self.out_gate.forward(s)?)?;
-        gate_add(a, &gate, &self.attention.forward(&n, &n, biases)?)?;
-        self.transition.add_to(a, s)
+        gate_add(a, &gate, &self.attention.forward(&n, &n, biases)?)
     }
 }
 
@@ -73,7 +86,7 @@ impl TokenTransformer {
         if z.dim(1)? * z.dim(2)? * heads * size_of::<f32>() > KEEP_BYTES {
             return Ok(PairBiases::Made(z));
         }
-        let biases = self.blocks.iter().map(|block| pair_bias(&z, None, &block.bias));
+        let biases = self.blocks.iter().map(|block| block.bias(&z));
         Ok(PairBiases::Kept(biases.collect::<Result<_>>()?))
     }
 
@@ -83,7 +96,7 @@ impl TokenTransformer {
         for (i, block) in self.blocks.iter().enumerate() {
             match pair {
                 PairBiases::Kept(biases) => block.update(a, s, &[mask_bias, &biases[i]])?,
-                PairBiases::Made(z) => block.update(a, s, &[mask_bias, &pair_bias(z, None, &block.bias)?])?,
+                PairBiases::Made(z) => block.update(a, s, &[mask_bias, &block.bias(z)?])?,
             }
         }
         Ok(())

@@ -19,13 +19,13 @@ use fold::ops::{
     SwiGluTransition, TriangleAttention, TriangleMultiplication, attention,
 };
 
-use crate::common::{Golden, assert_close, tiny};
+use crate::common::{Golden, assert_close, fixture, tiny};
 
 /// Of the largest value of each tensor. The official float32 is up to 7e-6 from its own float64 (layers.json).
 pub const LIMIT: f32 = 1e-5;
 /// Samples in each golden tensor.
 pub const N_SAMPLE: usize = 2;
-/// Of release 0.5.0.
+/// Of release 0.5.0; the starting node has it in every release.
 const ENDING_BIAS: BiasOrder = BiasOrder::QueryKey;
 const TRUNK: &str = "pairformer.blocks.0";
 const TOKEN: &str = "diffusion.transformer.blocks.0";
@@ -180,6 +180,17 @@ fn batch_70(sample: usize) -> Result<Af3Features> {
     recorded(&Golden::open("openfold3/layers_atom.safetensors")?, "batch_70", None, sample)
 }
 
+/// A layer that is added to the fixtures is added here, too.
+#[test]
+fn every_layer_is_compared() -> Result<()> {
+    let list: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture("openfold3/layers.json"))?)?;
+    let tests = concat!(include_str!("layers.rs"), include_str!("atoms.rs"));
+    let missing = |name: &&String| !tests.contains(&format!("\"{name}\"")) && !tests.contains(&format!("{name} "));
+    let missing: Vec<_> = list["layers"].as_object().context("layers")?.keys().filter(missing).collect();
+    ensure!(missing.is_empty(), "no test of {missing:?}");
+    Ok(())
+}
+
 // Pairs.
 
 fn triangle_multiplication(name: &str, edges: Edges, ours: &str) -> Result<()> {
@@ -203,7 +214,7 @@ fn triangle_incoming() -> Result<()> {
 fn triangle_attention(name: &str, node: Node, ours: &str) -> Result<()> {
     with(name, |g, c, w| {
         let (w, sizes) = (w.at(TRUNK).at("pair").at(ours), c.pairformer.pair);
-        let layer = TriangleAttention::load(c.c_z, sizes.c_hidden_att, sizes.n_head, node, ENDING_BIAS, &w)?;
+        let layer = TriangleAttention::load(c.c_z, sizes.c_hidden_att, sizes.n_head, node, BiasOrder::QueryKey, &w)?;
         g.check("x", &g.update("x", |z| Ok(layer.add_to(z, &g.input("mask")?)?))?)
     })
 }

@@ -21,8 +21,8 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// Reads a file below fixtures/.
-    pub fn open(name: &str) -> Result<Self> {
+    /// Reads a file, given by its path or its name below fixtures/.
+    pub fn open(name: impl AsRef<Path>) -> Result<Self> {
         let path = fixture(name);
         let tensors =
             candle_core::safetensors::load(&path, &Device::Cpu).with_context(|| path.display().to_string())?;

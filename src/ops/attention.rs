@@ -1,8 +1,13 @@
 //! Gated multi-head attention with additive biases: the inner part of AF3 SI Alg. 14, 15 and 24, AF2 SI Alg. 7 and 8.
 use candle_core::{Result, Tensor};
 
+use super::cpu;
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, served};
 use super::elementwise::{sigmoid_gate_reference, softmax_reference};
 use super::layer_norm::norm_linear_reference;
+use super::linear::{expect_channels, project};
 use super::{Linear, Norm};
 use crate::weights::Weights;
 
@@ -45,8 +50,16 @@ impl Attention {
 
     /// As `forward`, but what comes before the output projection: the gated heads `[b, n, h * c_head]`.
     pub fn heads(&self, q_x: &Tensor, kv_x: &Tensor, biases: &[&Tensor]) -> Result<Tensor> {
-        let (q, k, v) = (self.q.forward(q_x)?, self.k.forward(kv_x)?, self.v.forward(kv_x)?);
-        let gate = self.gate.as_ref().map(|g| g.forward(q_x)).transpose()?;
+        let (q, k, v, gate) = match &self.gate {
+            Some(gate) if q_x.id() == kv_x.id() => {
+                let [q, k, v, gate] = project(q_x, None, [&self.q, &self.k, &self.v, gate])?;
+                (q, k, v, Some(gate))
+            }
+            gate => {
+                let [k, v] = project(kv_x, None, [&self.k, &self.v])?;
+                (self.q.forward(q_x)?, k, v, gate.as_ref().map(|g| g.forward(q_x)).transpose()?)
+            }
+        };
         attention(&q, &k, &v, biases, gate.as_ref(), self.n_head)
     }
 
@@ -71,7 +84,39 @@ pub fn attention(
     gate: Option<&Tensor>,
     n_head: usize,
 ) -> Result<Tensor> {
-    attention_reference(q, k, v, biases, gate, n_head)
+    if !served(q) {
+        return attention_reference(q, k, v, biases, gate, n_head);
+    }
+    let ((b, n, c), (_, m, _)) = (q.dims3()?, k.dims3()?);
+    if k.dims() != [b, m, c] || v.dims() != k.dims() || gate.is_some_and(|g| g.dims() != q.dims()) || m == 0 {
+        candle_core::bail!("attention of {:?} to {:?} and {:?}", q.dims(), k.dims(), v.dims())
+    }
+    if c == 0 || !c.is_multiple_of(n_head) {
+        candle_core::bail!("{c} channels in {n_head} heads")
+    }
+    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
+    let gate = gate.map(Tensor::contiguous).transpose()?;
+    let mut views = Vec::with_capacity(biases.len());
+    for bias in biases {
+        let view = bias.broadcast_as((b, n_head, n, m))?;
+        let strides = view.stride();
+        views.push(if strides[2] == 0 || strides[3] == 1 { view } else { view.contiguous()? });
+    }
+    let mut values = vec![0.; b * n * c];
+    {
+        let arrays = views.iter().map(Values::strided).collect::<Result<Vec<_>>>()?;
+        let biases: Vec<_> = views
+            .iter()
+            .zip(&arrays)
+            .map(|(view, values)| cpu::attention::Bias { values, strides: [0, 1, 2, 3].map(|i| view.stride()[i]) })
+            .collect();
+        let (q, k, v) = (Values::of(&q)?, Values::of(&k)?, Values::of(&v)?);
+        let gate = gate.as_ref().map(Values::of).transpose()?;
+        let sizes = [b, n, m, n_head, c / n_head];
+        let core = cpu::attention::Attention { q: &q, k: &k, v: &v, biases: &biases, gate: gate.as_deref(), sizes };
+        core.run(Isa::best(), Shared::new(&mut values));
+    }
+    Tensor::from_vec(values, (b, n, c), q.device())
 }
 
 /// `attention` in plain tensor operations.
@@ -105,7 +150,21 @@ pub fn attention_reference(
 ///
 /// `z` `[n, m, c]` or `[b, n, m, c]` -> `[h, n, m]` or `[b, h, n, m]`; the norm may be done already.
 pub fn pair_bias(z: &Tensor, norm: Option<&Norm>, lin: &Linear) -> Result<Tensor> {
-    pair_bias_reference(z, norm, lin)
+    expect_channels(z, lin.k(), "pair bias")?;
+    let (&[.., n, m, _], true) = (z.dims(), served(z) && matches!(z.rank(), 3 | 4)) else {
+        return pair_bias_reference(z, norm, lin);
+    };
+    let mut dims = z.dims().to_vec();
+    let rank = dims.len();
+    dims.splice(rank - 3.., [lin.n(), n, m]);
+    let z = z.contiguous()?;
+    let mut bias = vec![0.; z.elem_count() / lin.k() * lin.n()];
+    {
+        let values = Values::of(&z)?;
+        let norm = norm.map(Norm::affine).transpose()?;
+        cpu::pair::bias(Isa::best(), &values, norm, lin.dense()?, n * m, Shared::new(&mut bias));
+    }
+    Tensor::from_vec(bias, dims, z.device())
 }
 
 /// `pair_bias` in plain tensor operations.
@@ -117,5 +176,88 @@ pub fn pair_bias_reference(z: &Tensor, norm: Option<&Norm>, lin: &Linear) -> Res
     match bias.rank() {
         3 => bias.permute((2, 0, 1))?.contiguous(),
         _ => bias.permute((0, 3, 1, 2))?.contiguous(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, close, on_each_isa};
+
+    #[test]
+    fn attention_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, n, m, h, d) in [
+                (1, 1, 1, 1, 4),
+                (2, 5, 17, 3, 8),
+                (1, 33, 31, 2, 24),
+                (2, 65, 65, 1, 48),
+                (3, 76, 76, 4, 32),
+                (1, 2, 300, 16, 16),
+            ] {
+                let (q, gate) = (noise.tensor(&[b, n, h * d]), noise.tensor(&[b, n, h * d]));
+                let (k, v) = (noise.tensor(&[b, m, h * d]), noise.tensor(&[b, m, h * d]));
+                let hidden = noise.mask(&[b, 1, 1, m]).affine(1e9, -1e9)?;
+                let pair = (noise.tensor(&[1, h, n, m]) * 5.)?;
+                let turned = noise.tensor(&[b, h, m, n]).t()?;
+                for biases in [vec![], vec![&hidden], vec![&pair], vec![&hidden, &pair, &turned]] {
+                    let what = format!("{b} x {n} x {m}, {h} heads of {d}, {} biases", biases.len());
+                    for gate in [None, Some(&gate)] {
+                        let got = attention(&q, &k, &v, &biases, gate, h)?;
+                        close(&what, &got, &attention_reference(&q, &k, &v, &biases, gate, h)?, 3e-6)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn large_logits_and_hidden_rows() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(2);
+            let (q, k, v) = (noise.tensor(&[1, 18, 16]), noise.tensor(&[1, 21, 16]), noise.tensor(&[1, 21, 16]));
+            let large = (noise.tensor(&[1, 2, 18, 21]) * 1e4)?;
+            let nothing = Tensor::full(-1e9f32, (1, 1, 1, 21), q.device())?;
+            for bias in [&large, &nothing] {
+                let got = attention(&q, &k, &v, &[bias], None, 2)?;
+                close("attention", &got, &attention_reference(&q, &k, &v, &[bias], None, 2)?, 1e-3)?;
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn biases_of_pairs() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(4);
+            for (dims, c, h) in
+                [(vec![1, 1], 4, 1), (vec![5, 7], 16, 4), (vec![2, 33, 31], 128, 16), (vec![2, 90, 90], 24, 3)]
+            {
+                let z = noise.tensor(&[&dims[..], &[c]].concat());
+                let (norm, lin) = (noise.norm(c), noise.linear(c, h));
+                for norm in [None, Some(&norm)] {
+                    close("bias", &pair_bias(&z, norm, &lin)?, &pair_bias_reference(&z, norm, &lin)?, 3e-6)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn layer() -> Result<()> {
+        let mut noise = Noise::new(3);
+        let layer = Attention {
+            q: noise.linear(24, 32),
+            k: noise.linear_without_bias(24, 32),
+            v: noise.linear_without_bias(24, 32),
+            gate: Some(noise.linear_without_bias(24, 32)),
+            out: noise.linear_without_bias(32, 24),
+            n_head: 4,
+        };
+        let (x, y) = (noise.tensor(&[2, 19, 24]), noise.tensor(&[2, 7, 24]));
+        close("to itself", &layer.forward(&x, &x, &[])?, &layer.forward_reference(&x, &x, &[])?, 3e-6)?;
+        close("to others", &layer.forward(&x, &y, &[])?, &layer.forward_reference(&x, &y, &[])?, 3e-6)
     }
 }

@@ -1,6 +1,10 @@
 //! Attention of atoms in windows along the sequence: the inner part of AF3 SI Alg. 7.
 use candle_core::{D, Result, Tensor};
 
+use super::cpu;
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, served};
 use super::elementwise::{sigmoid_gate_reference, softmax_reference};
 
 /// The tensors of a windowed attention over atoms.
@@ -23,7 +27,29 @@ pub struct LocalAttention<'a> {
 impl LocalAttention<'_> {
     /// Block `b` holds queries `b * n_query ..`; the result is `[b, n_atom, h * d]`.
     pub fn forward(&self) -> Result<Tensor> {
-        self.forward_reference()
+        if !served(self.q) {
+            return self.forward_reference();
+        }
+        let (b, n_atom, c) = self.q.dims3()?;
+        let (samples, n_block, n_head, n_query, n_key) = self.bias.dims5()?;
+        self.check(n_atom, n_block, n_query)?;
+        let like_q = |x: &Tensor| x.dims() == self.q.dims();
+        if !(like_q(self.k) && like_q(self.v) && self.gate.is_none_or(like_q)) || (samples != 1 && samples != b) {
+            candle_core::bail!("queries {:?}, keys {:?}, bias {:?}", self.q.dims(), self.k.dims(), self.bias.dims())
+        }
+        let [q, k, v, bias] = [self.q, self.k, self.v, self.bias].map(Tensor::contiguous);
+        let (q, k, v, bias) = (q?, k?, v?, bias?);
+        let gate = self.gate.map(Tensor::contiguous).transpose()?;
+        let mut values = vec![0.; b * n_atom * c];
+        {
+            let (q, k, v) = (Values::of(&q)?, Values::of(&k)?, Values::of(&v)?);
+            let (bias, gate) = (Values::of(&bias)?, gate.as_ref().map(Values::of).transpose()?);
+            let (starts, gate) = (self.starts, gate.as_deref());
+            let sizes = [b, n_atom, n_head, c / n_head, n_query, n_key];
+            let core = cpu::attention::LocalAttention { q: &q, k: &k, v: &v, gate, bias: &bias, starts, sizes };
+            core.run(Isa::best(), Shared::new(&mut values));
+        }
+        Tensor::from_vec(values, (b, n_atom, c), self.q.device())
     }
 
     /// `forward` in plain tensor operations.
@@ -62,5 +88,33 @@ impl LocalAttention<'_> {
             candle_core::bail!("windows of {n_query} over {n_atom} atoms: {starts} key starts, bias {bias:?}")
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, close, on_each_isa};
+
+    #[test]
+    fn windows_inside_and_past_the_end() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, n, h, d, n_query, n_key) in
+                [(1, 5, 1, 4, 32, 128), (2, 100, 4, 32, 32, 128), (3, 300, 2, 16, 32, 128), (1, 40, 1, 8, 7, 12)]
+            {
+                let n_block = usize::div_ceil(n, n_query);
+                let starts: Vec<usize> = (0..n_block).map(|i| (i * n_query).saturating_sub(n_key / 2)).collect();
+                let [q, k, v, gate] = [(); 4].map(|()| noise.tensor(&[b, n, h * d]));
+                for samples in [1, b] {
+                    let bias = (noise.tensor(&[samples, n_block, h, n_query, n_key]) * 3.)?;
+                    for gate in [None, Some(&gate)] {
+                        let op = LocalAttention { q: &q, k: &k, v: &v, gate, bias: &bias, starts: &starts };
+                        close(&format!("{b} x {n} atoms"), &op.forward()?, &op.forward_reference()?, 3e-6)?;
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -2,7 +2,12 @@
 use candle_core::{Result, Tensor};
 
 use super::attention::pair_bias_reference;
+use super::cpu::pair;
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::add_in_place_reference;
+use super::triangle_multiplication::pair_size;
 use super::{Attention, Linear, Norm};
 use crate::weights::Weights;
 
@@ -55,7 +60,30 @@ impl TriangleAttention {
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]` (1 = real) hides keys.
     pub fn add_to(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.add_to_reference(z, mask)
+        if !served(z) {
+            return self.add_to_reference(z, mask);
+        }
+        let n = pair_size(z, mask, self.norm.c())?;
+        let mask = apart(mask, z)?;
+        let mask = Values::of(&mask)?;
+        let layer = pair::TriangleAttention {
+            norm: self.norm.affine()?,
+            bias: self.bias.dense()?,
+            q: self.attention.q.dense()?,
+            k: self.attention.k.dense()?,
+            v: self.attention.v.dense()?,
+            gate: self.attention.gate.as_ref().map(Linear::dense).transpose()?,
+            out: self.attention.out.dense()?,
+            starting: self.node == Node::Starting,
+            query_key: self.bias_order == BiasOrder::QueryKey,
+            n,
+        };
+        update(z, "triangle_attention", |z| {
+            let size = n * n * layer.out.n;
+            let samples = z.chunks_mut(size.max(1)).zip(mask.chunks((n * n).max(1)));
+            samples.for_each(|(z, mask)| layer.run(Isa::best(), Shared::new(z), mask));
+            Ok(())
+        })
     }
 
     /// `add_to` in plain tensor operations.
@@ -84,5 +112,53 @@ impl TriangleAttention {
             Node::Starting => add_in_place_reference(z, &update),
             Node::Ending => add_in_place_reference(z, &update.transpose(1, 2)?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, on_each_isa, same_change};
+
+    #[test]
+    fn updates_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, n, c_z, h, d) in [
+                (1, 1, 4, 1, 4),
+                (2, 2, 8, 2, 4),
+                (1, 5, 16, 3, 8),
+                (1, 31, 24, 2, 16),
+                (2, 33, 48, 4, 8),
+                (1, 100, 128, 4, 32),
+            ] {
+                let (z, mask) = (noise.tensor(&[b, n, n, c_z]), noise.mask(&[b, n, n]));
+                let orders = [
+                    (Node::Starting, BiasOrder::QueryKey),
+                    (Node::Ending, BiasOrder::QueryKey),
+                    (Node::Ending, BiasOrder::KeyQuery),
+                ];
+                for (node, bias_order) in orders {
+                    let layer = TriangleAttention {
+                        norm: noise.norm(c_z),
+                        bias: noise.linear_without_bias(c_z, h),
+                        attention: Attention {
+                            q: noise.linear_without_bias(c_z, h * d),
+                            k: noise.linear_without_bias(c_z, h * d),
+                            v: noise.linear(c_z, h * d),
+                            gate: Some(noise.linear(c_z, h * d)),
+                            out: noise.linear(h * d, c_z),
+                            n_head: h,
+                        },
+                        node,
+                        bias_order,
+                    };
+                    let (fast, reference) =
+                        (|z: &Tensor| layer.add_to(z, &mask), |z: &Tensor| layer.add_to_reference(z, &mask));
+                    same_change(&format!("{b} x {n} x {c_z}, {node:?}, {bias_order:?}"), &z, fast, reference, 1e-5)?;
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -1,6 +1,10 @@
 //! Triangle multiplicative update: AF2 SI Alg. 11-12, AF3 SI Alg. 12-13.
 use candle_core::{D, Result, Tensor};
 
+use super::cpu::pair;
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::{add_sigmoid_gate_reference, sigmoid_gate_reference};
 use super::{Linear, Norm};
 use crate::weights::Weights;
@@ -42,7 +46,28 @@ impl TriangleMultiplication {
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]` (1 = real).
     pub fn add_to(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.add_to_reference(z, mask)
+        if !served(z) {
+            return self.add_to_reference(z, mask);
+        }
+        let n = pair_size(z, mask, self.out.n())?;
+        let mask = apart(mask, z)?;
+        let mask = Values::of(&mask)?;
+        let layer = pair::TriangleMultiplication {
+            norm_in: self.norm_in.affine()?,
+            ab: self.ab.dense()?,
+            ab_gate: self.ab_gate.dense()?,
+            norm_out: self.norm_out.affine()?,
+            out: self.out.dense()?,
+            out_gate: self.out_gate.dense()?,
+            outgoing: self.edges == Edges::Outgoing,
+            n,
+        };
+        update(z, "triangle_multiplication", |z| {
+            let size = n * n * layer.out.n;
+            let samples = z.chunks_mut(size.max(1)).zip(mask.chunks((n * n).max(1)));
+            samples.for_each(|(z, mask)| layer.run(Isa::best(), Shared::new(z), mask));
+            Ok(())
+        })
     }
 
     /// `add_to` in plain tensor operations.
@@ -63,5 +88,47 @@ impl TriangleMultiplication {
         let x = x.reshape((b, c, n_token, n_token))?.permute((0, 2, 3, 1))?.contiguous()?; // [b, n, n, c]
         let x = self.out.forward_reference(&self.norm_out.forward_reference(&x)?)?;
         add_sigmoid_gate_reference(z, &x, &self.out_gate.forward_reference(&n)?)
+    }
+}
+
+/// Tokens of a pair representation `z` `[b, n, n, c]` with `mask` `[b, n, n]`.
+pub(super) fn pair_size(z: &Tensor, mask: &Tensor, c: usize) -> Result<usize> {
+    let (b, n, m, c_z) = z.dims4()?;
+    if n != m || c_z != c || mask.dims() != [b, n, n] {
+        candle_core::bail!("a pair representation of {c} channels: {:?}, mask {:?}", z.dims(), mask.dims())
+    }
+    Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, on_each_isa, same_change};
+
+    #[test]
+    fn updates_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, n, c_z, c) in
+                [(1, 1, 4, 4), (2, 2, 8, 5), (1, 5, 16, 24), (1, 17, 24, 16), (2, 33, 48, 100), (1, 100, 128, 128)]
+            {
+                let (z, mask) = (noise.tensor(&[b, n, n, c_z]), noise.mask(&[b, n, n]));
+                for edges in [Edges::Outgoing, Edges::Incoming] {
+                    let layer = TriangleMultiplication {
+                        norm_in: noise.norm(c_z),
+                        ab: noise.linear(c_z, 2 * c),
+                        ab_gate: noise.linear_without_bias(c_z, 2 * c),
+                        norm_out: noise.norm(c),
+                        out: noise.linear(c, c_z),
+                        out_gate: noise.linear_without_bias(c_z, c_z),
+                        edges,
+                    };
+                    let (fast, reference) =
+                        (|z: &Tensor| layer.add_to(z, &mask), |z: &Tensor| layer.add_to_reference(z, &mask));
+                    same_change(&format!("{b} x {n} x {c_z}, {edges:?}"), &z, fast, reference, 1e-5)?;
+                }
+            }
+            Ok(())
+        })
     }
 }

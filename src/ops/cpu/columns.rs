@@ -245,6 +245,13 @@ impl Kernel for NormColumns<'_> {
     }
 }
 
+/// Copies `c` rows of `n` values, `from` apart -> `to` apart.
+pub fn copy_columns(src: &[f32], from: usize, c: usize, n: usize, dst: &mut [f32], to: usize) {
+    for k in 0..c {
+        dst[k * to..][..n].copy_from_slice(&src[k * from..][..n]);
+    }
+}
+
 /// Multiplies each of the `c` rows of columns, `row` apart, by `factor`, one value for each position, in place.
 pub fn scale_columns(isa: Isa, x: &mut [f32], row: usize, c: usize, factor: &[f32]) {
     let n = factor.len();
@@ -297,7 +304,7 @@ pub struct LogitBias<'a> {
 
 /// Softmax of columns without the division: `x` holds `n_key` rows of logits, `row` apart, for `n` queries.
 ///
-/// `x` becomes `exp(x * scale + bias + hidden - max)` and `inverse` one over the sum of each column; `hidden` has one
+/// `x` becomes `exp(scale * x + bias + hidden - max)` and `inverse` one over the sum of each column; `hidden` has one
 /// value for each key.
 #[expect(clippy::too_many_arguments, reason = "the logits, all that is added to them, their extents")]
 pub fn softmax_columns(
@@ -306,6 +313,7 @@ pub fn softmax_columns(
     row: usize,
     n_key: usize,
     n: usize,
+    scale: f32,
     bias: Option<LogitBias>,
     hidden: Option<&[f32]>,
     inverse: &mut [f32],
@@ -317,7 +325,7 @@ pub fn softmax_columns(
     assert!((n_key - 1) * row + whole <= x.len() && whole <= inverse.len(), "logits end early");
     assert!(bias.is_none_or(|b| (n_key - 1) * b.row + whole <= b.values.len()), "the bias of logits ends early");
     assert!(hidden.is_none_or(|h| n_key <= h.len()), "the mask of logits ends early");
-    isa.run(SoftmaxColumns { x: x.as_mut_ptr(), row, n_key, n, bias, hidden, inverse: inverse.as_mut_ptr() });
+    isa.run(SoftmaxColumns { x: x.as_mut_ptr(), row, n_key, n, scale, bias, hidden, inverse: inverse.as_mut_ptr() });
 }
 
 struct SoftmaxColumns<'a> {
@@ -325,6 +333,7 @@ struct SoftmaxColumns<'a> {
     row: usize,
     n_key: usize,
     n: usize,
+    scale: f32,
     bias: Option<LogitBias<'a>>,
     hidden: Option<&'a [f32]>,
     inverse: *mut f32,
@@ -338,6 +347,7 @@ impl SoftmaxColumns<'_> {
         unsafe {
             let x = self.x.add(i);
             let mut most = [S::splat(f32::MIN); W];
+            let scale = S::splat(self.scale);
             let mut k = 0;
             while k < self.n_key {
                 let hidden = match self.hidden {
@@ -347,11 +357,11 @@ impl SoftmaxColumns<'_> {
                 let mut j = 0;
                 while j < W {
                     let p = x.add(k * self.row + j * S::LANES);
-                    let mut v = S::load(p);
+                    let mut v = hidden;
                     if let Some(b) = self.bias {
                         v = S::add(v, S::load(b.values.as_ptr().add(k * b.row + i + j * S::LANES)));
                     }
-                    v = S::add(v, hidden);
+                    v = S::fma(S::load(p), scale, v);
                     S::store(p, v);
                     most[j] = S::max(most[j], v);
                     j += 1;

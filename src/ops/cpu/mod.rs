@@ -1,8 +1,10 @@
 //! Kernels for the CPU: leaf computations on slices, vectorised, and the fused operations made of them.
 use rayon::prelude::*;
 
+pub(crate) mod attention;
 pub(crate) mod columns;
 pub(crate) mod dense;
+pub(crate) mod pair;
 pub(crate) mod pointwise;
 pub(crate) mod product;
 pub(crate) mod scratch;

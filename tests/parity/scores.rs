@@ -59,7 +59,7 @@ fn close(name: &str, got: &[f32], want: &[f32]) -> Result<()> {
 }
 
 fn scores(name: &str) -> Result<()> {
-    let golden = Golden::open(&format!("openfold3/scores/{name}.safetensors"))?;
+    let golden = Golden::open(format!("openfold3/scores/{name}.safetensors"))?;
     let features = features(&golden)?;
     let n_sample = golden.get("in.plddt_logits")?.dim(0)?;
     let [plddt, pae, pde] = ["plddt", "pae", "pde"].map(|k| values(&golden, &format!("in.{k}_logits")));

@@ -345,6 +345,9 @@ impl Reader<'_> {
         let pseudo_beta_mask = self.f32("template_pseudo_beta_mask", &[Template, Token]);
         let backbone_frame_mask = self.f32("template_backbone_frame_mask", &[Template, Token]);
         let n = self.n[Template.index()].map_or(0, |(n, _)| n);
+        if n == 0 && self.file.is_sound() {
+            self.file.fault("template_restype has no template slot; empty ones are gaps");
+        }
         let empty = restype.iter().all(|&x| x == GAP)
             && pseudo_beta_mask.iter().chain(&backbone_frame_mask).all(|&x| x == 0.)
             && n == N_TEMPLATE
@@ -504,6 +507,33 @@ mod tests {
         });
         features.save(&path).unwrap();
         assert_eq!(Af3Features::load(&path).unwrap(), features);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.safetensors");
+        small().save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        let mut read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let _ = Af3Features::load(&path);
+        };
+        for end in (0..bytes.len()).step_by(97) {
+            read(&bytes[..end]);
+        }
+        for (at, byte) in (0..header).step_by(23).flat_map(|at| [b'0', b'9', b'}', 0xff].map(|byte| (at, byte))) {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            read(&bytes);
+        }
+        for (at, byte) in (header..bytes.len().min(header + 3000)).step_by(29).flat_map(|at| [1, 0x7f].map(|b| (at, b)))
+        {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            read(&bytes);
+        }
     }
 
     #[test]

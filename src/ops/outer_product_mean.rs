@@ -1,6 +1,10 @@
 //! Outer product mean: AF2 SI Alg. 10, AF3 SI Alg. 9.
 use candle_core::{D, Result, Tensor};
 
+use super::cpu::msa;
+use super::cpu::scratch::Shared;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::add_in_place_reference;
 use super::{Linear, Norm};
 use crate::weights::Weights;
@@ -30,7 +34,28 @@ impl OuterProductMean {
 
     /// Updates `z` `[b, n, n, c_z]` in place from `m` `[b, r, n, c_m]`; `mask` `[b, r, n]` (1 = real).
     pub fn add_to(&self, z: &Tensor, m: &Tensor, mask: &Tensor) -> Result<()> {
-        self.add_to_reference(z, m, mask)
+        let (b, r, n, c_m) = m.dims4()?;
+        if z.dims() != [b, n, n, self.out.n()] || mask.dims() != [b, r, n] || c_m != self.a.k() {
+            candle_core::bail!("outer product mean of {:?}, mask {:?}, to {:?}", m.dims(), mask.dims(), z.dims())
+        }
+        if !served(z) || r * n == 0 {
+            return self.add_to_reference(z, m, mask);
+        }
+        let (m, mask) = (apart(m, z)?, apart(mask, z)?);
+        let (m, mask) = (Values::of(&m)?, Values::of(&mask)?);
+        let layer = msa::OuterProductMean {
+            norm: self.norm.affine()?,
+            a: self.a.dense()?,
+            b: self.b.dense()?,
+            out: self.out.dense()?,
+            eps: EPS as f32,
+            n,
+        };
+        update(z, "outer_product_mean", |z| {
+            let samples = z.chunks_mut(n * n * layer.out.n).zip(m.chunks(r * n * c_m)).zip(mask.chunks(r * n));
+            samples.for_each(|((z, m), mask)| layer.run(Isa::best(), Shared::new(z), m, mask));
+            Ok(())
+        })
     }
 
     /// `add_to` in plain tensor operations.
@@ -46,5 +71,38 @@ impl OuterProductMean {
         let update = self.out.forward_reference(&outer.reshape((b, n, n, c * c))?)?;
         let count = (mask.transpose(1, 2)?.contiguous()?.matmul(&mask.contiguous()?)? + EPS)?; // [b, n, n]
         add_in_place_reference(z, &update.broadcast_div(&count.unsqueeze(D::Minus1)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, on_each_isa, same_change};
+
+    #[test]
+    fn updates_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, r, n, c_m, c, c_z) in [
+                (1, 1, 1, 4, 4, 8),
+                (2, 3, 5, 16, 5, 24),
+                (1, 2, 33, 64, 32, 128),
+                (2, 17, 31, 24, 9, 16),
+                (1, 65, 100, 8, 4, 4),
+            ] {
+                let layer = OuterProductMean {
+                    norm: noise.norm(c_m),
+                    a: noise.linear_without_bias(c_m, c),
+                    b: noise.linear(c_m, c),
+                    out: noise.linear(c * c, c_z),
+                };
+                let (z, m, mask) =
+                    (noise.tensor(&[b, n, n, c_z]), noise.tensor(&[b, r, n, c_m]), noise.mask(&[b, r, n]));
+                let (fast, reference) =
+                    (|z: &Tensor| layer.add_to(z, &m, &mask), |z: &Tensor| layer.add_to_reference(z, &m, &mask));
+                same_change(&format!("{b} x {r} x {n}, {c_m} {c} {c_z}"), &z, fast, reference, 1e-5)?;
+            }
+            Ok(())
+        })
     }
 }

@@ -2,6 +2,9 @@
 use candle_core::{Result, Tensor};
 
 use super::attention::pair_bias_reference;
+use super::cpu::msa;
+use super::cpu::simd::Isa;
+use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::{add_in_place_reference, sigmoid_gate_reference, softmax_reference};
 use super::{Linear, Norm};
 use crate::weights::Weights;
@@ -35,7 +38,30 @@ impl PairWeightedAverage {
 
     /// Updates `m` `[b, r, n, c_m]` in place from `z` `[b, n, n, c_z]`; `mask` `[b, n, n]` (1 = real) hides the j.
     pub fn add_to(&self, m: &Tensor, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.add_to_reference(m, z, mask)
+        let (b, r, n, c_m) = m.dims4()?;
+        if z.dims() != [b, n, n, self.bias.k()] || mask.dims() != [b, n, n] || c_m != self.v.k() {
+            candle_core::bail!("pair-weighted average of {:?} by {:?}, mask {:?}", m.dims(), z.dims(), mask.dims())
+        }
+        if !served(m) || r * n == 0 {
+            return self.add_to_reference(m, z, mask);
+        }
+        let (z, mask) = (apart(z, m)?, apart(mask, m)?);
+        let (z, mask) = (Values::of(&z)?, Values::of(&mask)?);
+        let layer = msa::PairWeightedAverage {
+            norm_m: self.norm_m.affine()?,
+            norm_z: self.norm_z.affine()?,
+            bias: self.bias.dense()?,
+            v: self.v.dense()?,
+            gate: self.gate.dense()?,
+            out: self.out.dense()?,
+            n,
+        };
+        update(m, "pair_weighted_average", |m| {
+            let pairs = z.chunks(n * n * layer.bias.k).zip(mask.chunks(n * n));
+            let samples = m.chunks_mut(r * n * c_m).zip(pairs);
+            samples.for_each(|(m, (z, mask))| layer.run(Isa::best(), m, z, mask));
+            Ok(())
+        })
     }
 
     /// `add_to` in plain tensor operations.
@@ -53,5 +79,37 @@ impl PairWeightedAverage {
         let o = o.reshape((b, r, n, self.n_head * d))?;
         let o = sigmoid_gate_reference(&o, &self.gate.forward_reference(&x)?)?;
         add_in_place_reference(m, &self.out.forward_reference(&o)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Noise, on_each_isa, same_change};
+
+    #[test]
+    fn updates_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(1);
+            for (b, r, n, c_m, c_z, h, d) in
+                [(1, 1, 1, 4, 8, 1, 4), (2, 3, 5, 16, 4, 3, 5), (1, 2, 33, 64, 128, 8, 8), (2, 50, 31, 24, 16, 2, 12)]
+            {
+                let layer = PairWeightedAverage {
+                    norm_m: noise.norm(c_m),
+                    norm_z: noise.norm(c_z),
+                    bias: noise.linear(c_z, h),
+                    v: noise.linear(c_m, h * d),
+                    gate: noise.linear_without_bias(c_m, h * d),
+                    out: noise.linear(h * d, c_m),
+                    n_head: h,
+                };
+                let (m, z, mask) =
+                    (noise.tensor(&[b, r, n, c_m]), noise.tensor(&[b, n, n, c_z]), noise.mask(&[b, n, n]));
+                let (fast, reference) =
+                    (|m: &Tensor| layer.add_to(m, &z, &mask), |m: &Tensor| layer.add_to_reference(m, &z, &mask));
+                same_change(&format!("{b} x {r} x {n}, {h} heads of {d}"), &m, fast, reference, 1e-5)?;
+            }
+            Ok(())
+        })
     }
 }

@@ -41,10 +41,10 @@ pub fn bias(isa: Isa, z: &[f32], norm: Option<Affine>, lin: Dense, size: usize, 
 
 /// A row or a column of a pair representation: `c` channels of each position, positions `step` apart.
 #[derive(Debug, Clone, Copy)]
-struct Line {
-    first: usize,
-    step: usize,
-    c: usize,
+pub(super) struct Line {
+    pub first: usize,
+    pub step: usize,
+    pub c: usize,
 }
 
 impl Line {
@@ -53,7 +53,7 @@ impl Line {
     /// # Safety
     ///
     /// Nothing writes these positions meanwhile.
-    unsafe fn columns(&self, isa: Isa, z: Shared, norm: Option<Affine>, at: usize, n: usize, dst: &mut [f32]) {
+    pub unsafe fn columns(&self, isa: Isa, z: Shared, norm: Option<Affine>, at: usize, n: usize, dst: &mut [f32]) {
         let Self { first, step, c } = *self;
         let panel = isa.panel();
         let start = first + at * step;

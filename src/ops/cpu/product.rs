@@ -168,6 +168,7 @@ impl Product<'_> {
 
     /// `H` rows by `W` vectors.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "the indices are those of the tile, and are unrolled")]
     unsafe fn tile<S: Simd, const H: usize, const W: usize, const COLUMNS: bool>(
         &self,
         w: *const f32,

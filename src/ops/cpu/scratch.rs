@@ -88,11 +88,6 @@ impl<'a> Shared<'a> {
         Self { start: array.as_ptr().cast_mut(), len: array.len(), array: PhantomData }
     }
 
-    /// Values.
-    pub fn len(self) -> usize {
-        self.len
-    }
-
     /// The `len` values from `start` on, to be read.
     ///
     /// # Safety

@@ -2,7 +2,11 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use crate::features::array::ArrayFileError;
+use crate::pipelines::output::OutputError;
+use crate::pipelines::predict::PredictError;
 use crate::pipelines::store::StoreError;
+use crate::query::{FaultKind, QueryErrors};
 use crate::weights::WeightsError;
 
 /// Some inputs failed; the others are done.
@@ -32,6 +36,43 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Usage>() || cause.is::<crate::device::DeviceError>() {
         return Some(USAGE);
     }
+    if let Some(e) = cause.downcast_ref::<PredictError>() {
+        match e {
+            PredictError::Memory { .. } => return Some(MEMORY),
+            PredictError::NoWeights { .. } => return Some(NO_INPUT),
+            PredictError::Usage(_) => return Some(USAGE),
+            PredictError::Features { .. } => return Some(DATA),
+            // Transparent errors are not in the chain themselves.
+            PredictError::FeatureFile(e) => return of_cause(e),
+            PredictError::Weights(e) => return of_cause(e),
+            PredictError::Device(e) => return of_cause(e),
+            PredictError::Store(e) => return of_cause(e),
+            PredictError::Output(e) => return of_cause(e),
+            _ => {}
+        }
+    }
+    match cause.downcast_ref::<OutputError>() {
+        Some(OutputError::Pdb(_)) => return Some(USAGE),
+        Some(OutputError::Store(e)) => return of_cause(e),
+        _ => {}
+    }
+    if let Some(e) = cause.downcast_ref::<QueryErrors>() {
+        return Some(match e.kind() {
+            FaultKind::Missing => NO_INPUT,
+            FaultKind::Data => DATA,
+            FaultKind::Io => IO,
+        });
+    }
+    if let Some(ArrayFileError::Format { .. } | ArrayFileError::Misfit { .. }) = cause.downcast_ref() {
+        return Some(DATA);
+    }
+    if let Some(e) = cause.downcast_ref::<weights_convert::Error>() {
+        return Some(match e.kind() {
+            weights_convert::Kind::Missing => NO_INPUT,
+            weights_convert::Kind::Io => IO,
+            _ => DATA,
+        });
+    }
     if let Some(StoreError::OtherSettings { .. }) = cause.downcast_ref() {
         return Some(USAGE);
     }
@@ -40,6 +81,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     {
         return Some(DATA);
     }
-    let io = cause.downcast_ref::<std::io::Error>()?;
+    // A transparent error hides itself from the chain, not its source.
+    let io = cause.downcast_ref::<std::io::Error>().or_else(|| cause.source()?.downcast_ref())?;
     Some(if io.kind() == ErrorKind::NotFound { NO_INPUT } else { IO })
 }

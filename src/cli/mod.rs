@@ -1,5 +1,6 @@
 //! The command line: the only place that prints, prompts or exits.
 mod exit;
+mod predict;
 mod ui;
 mod weights;
 
@@ -17,14 +18,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Predict(predict::Args),
     Weights(weights::Args),
 }
 
 /// Parses the arguments, runs the subcommand, prints what went wrong.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    crate::device::start(None);
+    let threads = match &cli.command {
+        Command::Predict(args) => args.threads,
+        Command::Weights(_) => None,
+    };
+    crate::device::start(threads.map(|n| n as usize));
     let done = match cli.command {
+        Command::Predict(args) => predict::run(args),
         Command::Weights(args) => weights::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -3,9 +3,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::models::af3::config::Config;
-use crate::models::openfold3::OpenFold3;
-use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::{Subcommand, ValueEnum};
@@ -14,6 +11,9 @@ use serde::Serialize;
 use weights_convert::{Dtype, Error, Header, Options, read_header, verify};
 
 use super::exit::Usage;
+use crate::models::af3::config::Config;
+use crate::models::openfold3::OpenFold3;
+use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
 
 /// Convert, list and verify model weights
 #[derive(Debug, clap::Args)]
@@ -231,6 +231,7 @@ fn list(json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The weights folder, or what to do if there is none.
 pub(super) fn weights_folder() -> Result<PathBuf> {
     let fault =
         || Usage(format!("no weights folder: neither {FOLDER_VARIABLE} nor HOME is set; set one, or name the file"));

@@ -1,4 +1,8 @@
 //! Bytes to plain structs and back; no chemistry, no tensors.
 pub mod a3m;
+pub mod confidence;
 pub mod fasta;
+pub mod mmcif;
+pub mod pdb;
 pub mod stockholm;
+pub mod structure;

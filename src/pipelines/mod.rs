@@ -1,3 +1,5 @@
 //! A whole job: a plan in, files out.
+pub mod output;
+pub mod predict;
 pub mod progress;
 pub mod store;

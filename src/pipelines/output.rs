@@ -2,10 +2,23 @@
 //!
 //! `<name>/seed-<s>_sample-<k>/<name>_seed-<s>_sample-<k>_{model.cif,confidences.json,summary_confidences.json}`, the best
 //! sample once more as `<name>/<name>_{..}`, `<name>/<name>_ranking_scores.csv`, and `<name>/run.json`.
+use std::fs;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use candle_core::{CpuStorage, Storage, Tensor};
+use serde_json::{Value, json};
+
 use super::store::{self, StoreError};
+use crate::assembly::Assembly;
+use crate::features::af3::Af3Features;
+use crate::io::confidence::{Confidences, Summary, format_confidences, format_summary};
+use crate::io::pdb::PdbError;
+use crate::io::structure::{Atom, Chain, Entity, Origin, Structure};
+use crate::io::{mmcif, pdb};
+use crate::models::af3::confidence::ConfidenceLogits;
+use crate::score::{self, Confidence, Logits};
 
 /// A structure file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +89,21 @@ pub enum OutputError {
     /// A file of the run.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The structure does not fit the PDB format.
+    #[error(transparent)]
+    Pdb(#[from] PdbError),
+    /// A finished sample cannot be read back.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// JSON with one space of indentation, ended by a newline.
-pub fn pretty(value: &serde_json::Value) -> Vec<u8> {
+pub fn pretty(value: &Value) -> Vec<u8> {
     let mut text = format!("{value:#}").into_bytes();
     text.push(b'\n');
     text
@@ -89,3 +113,299 @@ pub fn pretty(value: &serde_json::Value) -> Vec<u8> {
 const CONFIDENCES: &str = "confidences.json";
 /// Scores of the structure and its chains.
 const SUMMARY: &str = "summary_confidences.json";
+/// What a reader of an untrained model's files must know.
+const UNTRAINED: &str = "made with untrained random weights: this structure and its scores mean nothing";
+
+/// Scores the structures of one query.
+#[derive(Debug)]
+pub struct Scorer<'a>(score::Scorer<'a>);
+
+/// A structure and the confidence in it.
+#[derive(Debug)]
+pub struct Scored<'a> {
+    /// The features it was made from.
+    features: &'a Af3Features,
+    /// `[n_token, n_token]`.
+    contact_probs: &'a [f32],
+    /// `[n_atom]` in Å.
+    positions: Vec<[f32; 3]>,
+    /// Its scores.
+    pub confidence: Confidence,
+}
+
+impl<'a> Scorer<'a> {
+    /// `distogram_logits` `[1, n_token, n_token, n_bin]`.
+    pub fn new(
+        features: &'a Af3Features,
+        _assembly: &Assembly,
+        distogram_logits: &Tensor,
+    ) -> candle_core::Result<Self> {
+        Ok(Self(score::Scorer::new(features, host(distogram_logits)?.values())))
+    }
+
+    /// Confidence in the structure with the atoms at `positions` `[n_atom]`, in Å.
+    pub fn score(&self, positions: &[[f32; 3]], logits: &ConfidenceLogits) -> candle_core::Result<Scored<'_>> {
+        let (plddt, pae, pde) = (host(&logits.plddt)?, host(&logits.pae)?, host(&logits.pde)?);
+        let logits = Logits { plddt: plddt.values(), pae: pae.values(), pde: pde.values() };
+        Ok(Scored {
+            features: self.0.features(),
+            contact_probs: self.0.contact_probs(),
+            confidence: self.0.score(positions, &logits),
+            positions: positions.to_vec(),
+        })
+    }
+}
+
+/// Values of a tensor on the host: where they lie, if they are there.
+enum Host<G> {
+    /// The guard of the storage.
+    Borrowed(G, Range<usize>),
+    Owned(Vec<f32>),
+}
+
+/// The values of a tensor; not copied if it is a contiguous one on the CPU.
+fn host(tensor: &Tensor) -> candle_core::Result<Host<impl Deref<Target = Storage> + '_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) => Ok(Host::Borrowed(storage, start..end)),
+        _ => {
+            drop(storage);
+            Ok(Host::Owned(tensor.flatten_all()?.to_vec1()?))
+        }
+    }
+}
+
+impl<G: Deref<Target = Storage>> Host<G> {
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::Borrowed(storage, range) => match &**storage {
+                Storage::Cpu(CpuStorage::F32(values)) => &values[range.clone()],
+                _ => unreachable!("checked when made"),
+            },
+            Self::Owned(values) => values,
+        }
+    }
+}
+
+/// Can structures of this complex be written in these formats? For a check before the work is done.
+pub fn check_formats(assembly: &Assembly, formats: &[Format]) -> Result<(), OutputError> {
+    if formats.contains(&Format::Pdb) {
+        let longest = assembly.chains.iter().map(|c| c.residues.len()).max().unwrap_or(0);
+        pdb::check(assembly.chains.iter().map(|c| c.id.as_str()), assembly.sites().count(), longest)?;
+    }
+    Ok(())
+}
+
+/// Writes the files of a sample, the summary last, and gives the record of them. `identity` has the model, its release and
+/// the checksum of its weights.
+pub fn write_sample(
+    files: &SampleFiles<'_>,
+    assembly: &Assembly,
+    scored: &Scored<'_>,
+    identity: &Value,
+    formats: &[Format],
+) -> Result<Value, OutputError> {
+    let c = &scored.confidence;
+    let structure = structure(files.name, assembly, scored, identity);
+    let mut record = json!({ "query": files.name, "seed": files.seed, "sample": files.sample });
+    let mut paths = Vec::new();
+    for format in formats {
+        let path = files.path(&format!("model.{}", format.extension()));
+        let text = match format {
+            Format::Cif => mmcif::format(&structure),
+            Format::Pdb => pdb::format(&structure)?,
+        };
+        store::write(&path, text.as_bytes())?;
+        paths.push((format!("model_{}", format.extension()), path));
+    }
+    let chains: Vec<&str> = structure.chains.iter().map(|c| c.id.as_str()).collect();
+    let atom_chains: Vec<&str> = structure.atoms.iter().map(|a| chains[a.chain]).collect();
+    let features = scored.features;
+    let of_asym = |id: &i32| assembly.chains.iter().find(|c| c.asym_id as i32 == *id).map_or("", |c| c.id.as_str());
+    let token_chains: Vec<&str> = features.asym_id.iter().map(of_asym).collect();
+    let confidences = format_confidences(&Confidences {
+        atom_chain_ids: &atom_chains,
+        atom_plddts: &c.plddt,
+        contact_probs: scored.contact_probs,
+        pae: &c.pae,
+        token_chain_ids: &token_chains,
+        token_res_ids: &features.residue_index,
+        pde: &c.pde,
+    });
+    store::write(&files.path(CONFIDENCES), confidences.as_bytes())?;
+    paths.push(("confidences".to_owned(), files.path(CONFIDENCES)));
+    store::write(&files.path(SUMMARY), format_summary(&summary(assembly, c, identity)).as_bytes())?;
+    paths.push(("summary_confidences".to_owned(), files.path(SUMMARY)));
+    let scores = [
+        ("ranking_score", c.ranking_score),
+        ("ptm", c.ptm),
+        ("iptm", c.iptm),
+        ("avg_plddt", c.mean_plddt()),
+        ("gpde", c.gpde),
+    ];
+    for (key, value) in scores {
+        record[key] = json!((f64::from(value) * 1e6).round() / 1e6);
+    }
+    for (key, path) in paths {
+        record[key] = json!(path);
+    }
+    Ok(record)
+}
+
+/// Is this the model with random weights?
+fn is_untrained(identity: &Value) -> bool {
+    identity["model"] == "untrained"
+}
+
+fn structure(name: &str, assembly: &Assembly, scored: &Scored<'_>, identity: &Value) -> Structure {
+    let text = |key: &str| identity[key].as_str().unwrap_or("unknown").to_owned();
+    let entities = assembly.entities();
+    let entity = |chains: &[&crate::assembly::Chain]| Entity {
+        description: chains[0].description.clone(),
+        components: chains[0].residues.iter().map(|r| r.component.code.to_owned()).collect(),
+        sequence: chains[0].sequence(),
+    };
+    let index_of = |id: u32| entities.iter().position(|e| e.id == id).unwrap_or(0);
+    let chains = assembly.chains.iter().map(|c| Chain { id: c.id.clone(), entity: index_of(c.entity_id) });
+    let chain_of = |id: u32| assembly.chains.iter().position(|c| c.asym_id == id).unwrap_or(0);
+    let sites = assembly.sites().zip(&scored.positions).zip(&scored.confidence.plddt);
+    let atoms = sites.map(|((site, &position), &plddt)| Atom {
+        chain: chain_of(site.chain.asym_id),
+        residue: site.residue.number as usize,
+        name: site.atom.name.to_owned(),
+        element: site.atom.element.to_owned(),
+        position,
+        plddt,
+    });
+    let (model, title) = if is_untrained(identity) {
+        ("untrained (random weights)".to_owned(), format!("{name}: {UNTRAINED}"))
+    } else {
+        ("OpenFold3".to_owned(), format!("Predicted structure of {name}"))
+    };
+    Structure {
+        name: name.to_owned(),
+        title,
+        origin: Origin { version: env!("CARGO_PKG_VERSION").to_owned(), model, release: text("release") },
+        entities: entities.iter().map(|e| entity(&e.chains)).collect(),
+        chains: chains.collect(),
+        atoms: atoms.collect(),
+        ptm: Some(scored.confidence.ptm),
+        iptm: (assembly.chains.len() > 1).then_some(scored.confidence.iptm),
+    }
+}
+
+/// The scores with the chains in the user's order.
+fn summary<'a>(assembly: &'a Assembly, c: &Confidence, identity: &'a Value) -> Summary<'a> {
+    let n = c.asym_ids.len();
+    let place = |id: u32| c.asym_ids.iter().position(|&a| a == id as i32);
+    let order: Vec<usize> = assembly.chains.iter().filter_map(|chain| place(chain.asym_id)).collect();
+    let one = |x: &[f32]| order.iter().map(|&a| x[a]).collect::<Vec<_>>();
+    let two = |x: &[f32]| order.iter().flat_map(|&a| order.iter().map(move |&b| x[a * n + b])).collect::<Vec<_>>();
+    // AlphaFold 3 has a chain's own score on the diagonal.
+    let mut pair_iptm = c.chain_pair_iptm.clone();
+    (0..n).for_each(|a| pair_iptm[a * n + a] = c.chain_ptm[a]);
+    Summary {
+        chain_ids: assembly.chains.iter().map(|c| c.id.as_str()).collect(),
+        chain_iptm: one(&c.chain_iptm),
+        chain_pair_iptm: two(&pair_iptm),
+        chain_pair_pae_min: two(&c.chain_pair_pae_min),
+        chain_ptm: one(&c.chain_ptm),
+        fraction_disordered: c.disorder,
+        has_clash: c.has_clash,
+        iptm: c.iptm,
+        ptm: c.ptm,
+        ranking_score: c.ranking_score,
+        avg_plddt: c.mean_plddt(),
+        gpde: c.gpde,
+        bespoke_iptm: two(&c.bespoke_iptm),
+        model: identity["model"].as_str().unwrap_or("unknown"),
+        warning: is_untrained(identity).then_some(UNTRAINED),
+    }
+}
+
+/// The samples of a folder, by seed and number.
+fn samples(folder: &Path) -> Result<Vec<(u32, usize)>, OutputError> {
+    let fail = |source| OutputError::Read { path: folder.to_owned(), source };
+    let mut samples = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let parts = name.to_str().and_then(|n| n.strip_prefix("seed-")).and_then(|n| n.split_once("_sample-"));
+        if let Some((Ok(seed), Ok(sample))) = parts.map(|(seed, sample)| (seed.parse(), sample.parse())) {
+            samples.push((seed, sample));
+        }
+    }
+    samples.sort_unstable();
+    Ok(samples)
+}
+
+/// Ranks the whole samples of a query's folder: writes `<name>_ranking_scores.csv` and copies the files of the best one up.
+pub fn rank(folder: &Path, name: &str) -> Result<(), OutputError> {
+    let mut rows = Vec::new();
+    for (seed, sample) in samples(folder)? {
+        let files = SampleFiles { folder, name, seed, sample };
+        let path = files.path(SUMMARY);
+        match fs::read(&path) {
+            // A summary without score (it is not a number) goes last.
+            Ok(text) => {
+                let summary: Value = serde_json::from_slice(&text).unwrap_or_default();
+                rows.push((summary["ranking_score"].as_f64(), files));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(OutputError::Read { path, source }),
+        }
+    }
+    let line = |(score, files): &(Option<f64>, SampleFiles<'_>)| {
+        let score = score.map(|s| s.to_string()).unwrap_or_default();
+        format!("{},{},{score}\n", files.seed, files.sample)
+    };
+    let table = rows.iter().map(line).collect::<String>();
+    let table = format!("seed,sample,ranking_score\n{table}");
+    store::write(&folder.join(format!("{name}_ranking_scores.csv")), table.as_bytes())?;
+    let value = |score: Option<f64>| score.unwrap_or(f64::NEG_INFINITY);
+    let better = |a: &&(Option<f64>, SampleFiles<'_>), b: &&(Option<f64>, SampleFiles<'_>)| {
+        // Of equals the first.
+        value(a.0).total_cmp(&value(b.0)).then((b.1.seed, b.1.sample).cmp(&(a.1.seed, a.1.sample)))
+    };
+    let Some((_, best)) = rows.iter().max_by(better) else { return Ok(()) };
+    for what in RESULTS {
+        let (from, to) = (best.path(what), folder.join(format!("{name}_{what}")));
+        match fs::read(&from) {
+            Ok(bytes) => store::write(&to, &bytes)?,
+            // Of an earlier best one, in a format that this one does not have.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => remove(&to)?,
+            Err(source) => return Err(OutputError::Read { path: from, source }),
+        }
+    }
+    Ok(())
+}
+
+/// What a sample's files and the copies of the best end in.
+const RESULTS: [&str; 4] = ["model.cif", "model.pdb", CONFIDENCES, SUMMARY];
+
+/// Removes the results of a query, and nothing that another program has put there.
+pub fn remove_results(folder: &Path, name: &str) -> Result<(), OutputError> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    // The summaries go first: a sample that is half removed is not taken for a whole one.
+    for (seed, sample) in samples(folder)? {
+        let files = SampleFiles { folder, name, seed, sample };
+        for what in RESULTS.iter().rev() {
+            remove(&files.path(what))?;
+        }
+        let _ = fs::remove_dir(folder.join(format!("seed-{seed}_sample-{sample}"))); // stays if it holds something else
+    }
+    for what in RESULTS.iter().chain(&["ranking_scores.csv"]) {
+        remove(&folder.join(format!("{name}_{what}")))?;
+    }
+    remove(&folder.join("run.json"))
+}
+
+fn remove(path: &Path) -> Result<(), OutputError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::Write { path: path.to_owned(), source: e }.into())
+        }
+        _ => Ok(()),
+    }
+}

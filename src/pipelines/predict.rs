@@ -233,6 +233,7 @@ impl<'a> Run<'a> {
                 None => Ok(featurise(query, &assembly, &mut feature_noise(seed))),
             }
         };
+        output::check_formats(&assembly, &plan.formats)?;
         let Some(&first) = plan.seeds.first() else { return Ok(()) };
         let first_features = features(first)?;
         let memory = self.estimate(&first_features);
@@ -329,8 +330,7 @@ impl<'a> Run<'a> {
             if missing.contains(&k) {
                 let x: Vec<[f32; 3]> = x.chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect();
                 let centres: Vec<[f32; 3]> = representatives.iter().map(|&atom| x[atom]).collect();
-                let logits =
-                    self.model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &trunk.z, &centres)?;
+                let logits = self.model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &trunk.z, &centres)?;
                 let result = scorer.score(&x, &logits)?;
                 let record = output::write_sample(
                     &SampleFiles { folder, name: &name, seed, sample: k },

@@ -121,6 +121,11 @@ impl<'a> Scorer<'a> {
         Self { features, chains: Chains::new(features), contact_probs: contact_probs(distogram, features.n_token()) }
     }
 
+    /// The features it was made for.
+    pub fn features(&self) -> &'a Af3Features {
+        self.features
+    }
+
     /// `[n_token, n_token]` probability that two tokens are nearer than 8 Å, from the trunk.
     pub fn contact_probs(&self) -> &[f32] {
         &self.contact_probs

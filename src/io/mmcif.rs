@@ -67,6 +67,7 @@ fn polymers(out: &mut Cif, s: &Structure) {
     );
     let strands = |e: usize| chains_of(e).map(|c| c.id.as_str()).collect::<Vec<_>>().join(",");
     let strands: Vec<String> = (0..s.entities.len()).map(strands).collect();
+    let sequences: Vec<String> = s.entities.iter().map(|e| wrapped(&e.sequence)).collect();
     out.table(
         "_entity_poly",
         &[
@@ -78,7 +79,10 @@ fn polymers(out: &mut Cif, s: &Structure) {
             "pdbx_seq_one_letter_code",
             "pdbx_seq_one_letter_code_can",
         ],
-        entities().map(|(i, e)| [&numbers[i], "polypeptide(L)", "no", "no", &strands[i], &e.sequence, &e.sequence]),
+        numbers
+            .iter()
+            .enumerate()
+            .map(|(i, n)| [n, "polypeptide(L)", "no", "no", &strands[i], &sequences[i], &sequences[i]]),
     );
     out.head("_entity_poly_seq", &["entity_id", "num", "mon_id", "hetero"]);
     for (i, entity) in entities() {
@@ -271,6 +275,12 @@ fn name_of(code: &str) -> Option<&'static str> {
     })
 }
 
+/// Lines of 80 letters.
+fn wrapped(sequence: &str) -> String {
+    let lines: Vec<_> = sequence.as_bytes().chunks(80).map(|line| String::from_utf8_lossy(line)).collect();
+    lines.join("\n")
+}
+
 /// A data block's name has no blanks.
 fn block_name(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect();
@@ -309,10 +319,12 @@ impl Cif {
     fn row<const N: usize>(&mut self, values: [&str; N]) {
         for (i, value) in values.iter().enumerate() {
             let value = quoted(value);
-            if i > 0 && !value.starts_with('\n') && !self.text.ends_with('\n') {
-                self.text.push(' ');
+            let at_start = self.text.ends_with('\n');
+            match value.strip_prefix('\n') {
+                Some(lines) if at_start => self.text += lines,
+                None if i > 0 && !at_start => self.text.extend([" ", &value]),
+                _ => self.text += &value,
             }
-            self.text += &value;
         }
         if !self.text.ends_with('\n') {
             self.text.push('\n');

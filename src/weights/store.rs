@@ -54,7 +54,7 @@ pub enum WeightsError {
         /// Full name of the tensor.
         name: String,
         /// What the device said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 
@@ -179,7 +179,7 @@ impl Weights {
         let name = self.full_name(name);
         let placed = |name: String, param: candle_core::Result<Param>| {
             let placed = param.and_then(|p| p.to_device(&self.device));
-            placed.map_err(|source| WeightsError::Device { path: self.source.path.clone(), name, source })
+            placed.map_err(|e| WeightsError::Device { path: self.source.path.clone(), name, source: Box::new(e) })
         };
         let (file, entries) = match &self.source.tensors {
             Tensors::File { file, entries } => (file, entries),

@@ -47,8 +47,8 @@ pub fn format(s: &Structure) -> Result<String, PdbError> {
         let _ = writeln!(out, "{text:<80}"); // writing to a text cannot fail
     };
     for (i, part) in ascii(&s.title).as_bytes().chunks(69).enumerate() {
-        let number = if i == 0 { String::new() } else { (i + 1).to_string() };
-        line(&mut out, format!("TITLE   {number:>2} {}", String::from_utf8_lossy(part)));
+        let number = if i == 0 { "  ".to_owned() } else { format!("{:>2} ", i + 1) };
+        line(&mut out, format!("TITLE   {number}{}", String::from_utf8_lossy(part)));
     }
     line(&mut out, format!("REMARK   1 PREDICTED BY {} {}", ascii(&s.origin.model), ascii(&s.origin.release)));
     line(&mut out, format!("REMARK   1 WITH FOLD {}; B FACTOR = PLDDT (0-100)", ascii(&s.origin.version)));
@@ -104,7 +104,7 @@ mod tests {
     fn a_file_is_read_back() {
         let s = example();
         let text = format(&s).unwrap();
-        assert!(text.starts_with("TITLE      Predicted structure of example "));
+        assert!(text.starts_with("TITLE     Predicted structure of example "));
         assert!(text.lines().all(|l| l.len() == 80));
         let first = text.lines().find(|l| l.starts_with("ATOM")).unwrap();
         assert_eq!(first.trim_end(), "ATOM      1  N   MET A   1      -9.000  -0.000 100.000  1.00 40.00           N");

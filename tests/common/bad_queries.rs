@@ -147,7 +147,7 @@ pub fn cases() -> Vec<Case> {
         protein("modified residue", "MKTV", ", \"non_canonical_residues\": {\"2\": \"MLY\"}", &["modified residues are not served"]),
         protein("template", "MKTV", ", \"template_cif_paths\": [\"x.cif\"]", &["template_cif_paths: templates are not served yet"]),
         protein("smiles in a protein", "MKTV", ", \"smiles\": \"C\"", &["smiles: is for ligands, and this is a protein chain"]),
-        protein("alignment missing", "MKTV", MAIN, &["main_msa_file_paths[0]: no such file: neither", "in the working folder"])
+        protein("alignment missing", "MKTV", MAIN, &["main_msa_file_paths[0]: no such file: ", main])
             .missing(),
         protein("alignment path empty", "MKTV", ", \"main_msa_file_paths\": \"\"", &["no such file: the path is empty"]).missing(),
         protein("alignment paths a number", "MKTV", ", \"main_msa_file_paths\": 3", &["a string or a list of strings, not a number"]),

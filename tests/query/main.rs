@@ -82,6 +82,9 @@ fn alignments_are_found_beside_the_query_and_in_the_working_folder() {
     let found = query("fixtures/features/many/one").unwrap();
     let names: Vec<_> = found.iter().map(|f| f.name.as_str()).collect();
     assert_eq!(names, ["bfd_uniref_hits", "colabfold_main", "uniref90_hits"]);
+    let missing = query("fixtures/features/many/two").unwrap_err().to_string();
+    assert!(missing.contains("no such file: neither ") && missing.contains("(beside the query) nor"), "{missing}");
+    assert!(missing.ends_with("fixtures/features/many/two (in the working folder)"), "{missing}");
     std::fs::create_dir_all(folder.path().join("fixtures/features/many")).unwrap();
     std::fs::write(folder.path().join("fixtures/features/many/one"), "").unwrap();
     assert!(query("fixtures/features/many/one").unwrap_err().to_string().contains("are .a3m or .sto files"));

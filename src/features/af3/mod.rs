@@ -516,7 +516,7 @@ mod tests {
         small().save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
-        let mut read = |bytes: &[u8]| {
+        let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             let _ = Af3Features::load(&path);
         };

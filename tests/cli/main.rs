@@ -1,0 +1,5 @@
+//! The built program: messages, exit codes, output files.
+mod bad_input;
+#[path = "../common/bad_queries.rs"]
+mod bad_queries;
+mod features;

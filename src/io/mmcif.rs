@@ -396,7 +396,7 @@ mod tests {
         assert!(faults.is_empty(), "{faults:?}");
         assert_eq!(pdb.atom_count(), s.atoms.len());
         for (got, want) in pdb.atoms_with_hierarchy().zip(&s.atoms) {
-            use pdbtbx::ContainsAtomConformerResidueChain;
+            use pdbtbx::{ContainsAtomConformer, ContainsAtomConformerResidue, ContainsAtomConformerResidueChain};
             assert_eq!(got.chain().id(), s.chains[want.chain].id);
             assert_eq!(got.residue().serial_number(), want.residue as isize);
             assert_eq!(got.residue().name(), Some(s.component(want)));

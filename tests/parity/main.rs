@@ -5,5 +5,6 @@ mod common;
 mod features;
 mod layers;
 mod openfold3;
+mod outputs;
 mod rng;
 mod scores;

@@ -50,7 +50,7 @@ fn positions(golden: &Golden, sample: usize) -> Result<Vec<[f32; 3]>> {
     Ok(all.as_chunks::<3>().0[sample * n..(sample + 1) * n].to_vec())
 }
 
-fn close(name: &str, got: &[f32], want: &[f32]) -> Result<()> {
+pub fn close(name: &str, got: &[f32], want: &[f32]) -> Result<()> {
     ensure!(got.len() == want.len(), "{name}: {} values, not {}", got.len(), want.len());
     let scale = want.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let worst = got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max);

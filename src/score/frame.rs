@@ -79,6 +79,6 @@ mod tests {
         assert_eq!(has_frame(&atoms(&[1, 1, 1]), &line), [false, false, false]);
         let mut masked = atoms(&[1, 1, 1, 1]);
         masked.atom_mask[0] = 0.0;
-        assert_eq!(has_frame(&masked, &x[..4])[0], false);
+        assert!(!has_frame(&masked, &x[..4])[0]);
     }
 }

@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn an_atom_alone_shows_its_whole_sphere() {
         let area = solvent_accessible_area(&[[1.0, 2.0, 3.0], [9.0, 9.0, 9.0]], &[1.6, 2.6]);
-        assert!((area[0] - 4.0 * 3.1415927 * 9.0).abs() < 1e-3 && (area[1] - 4.0 * 3.1415927 * 16.0).abs() < 1e-3);
+        let sphere = |radius: f32| 4.0 * std::f32::consts::PI * radius * radius;
+        assert!((area[0] - sphere(3.0)).abs() < 1e-3 && (area[1] - sphere(4.0)).abs() < 1e-3);
         let touching = solvent_accessible_area(&[[0.0; 3], [0.0, 0.0, 3.0]], &[1.6, 1.6]);
         assert!((touching[0] / area[0] - 0.75).abs() < 2e-3, "a cap of a quarter is covered");
     }

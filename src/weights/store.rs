@@ -31,7 +31,7 @@ pub enum WeightsError {
         source: safetensors::SafeTensorError,
     },
     /// The file is not of the model that reads it: everything that does not fit, at once.
-    #[error("{}: {} tensors do not fit the model: {}", path.display(), problems.len(), problems.join("; "))]
+    #[error("{}: {} tensors do not fit the model: {}", path.display(), problems.len(), first(problems, 20))]
     Misfit {
         /// The weights file.
         path: PathBuf,
@@ -238,6 +238,13 @@ impl Weights {
     fn full_name(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
+}
+
+/// The first `most` of a list of problems, and how many more there are.
+fn first(problems: &[String], most: usize) -> String {
+    let rest = problems.len().saturating_sub(most);
+    let more = if rest > 0 { format!("; and {rest} more") } else { String::new() };
+    problems[..problems.len() - rest].join("; ") + &more
 }
 
 fn floats(bytes: &[u8], size: usize, f: impl Fn(&[u8]) -> f32) -> Vec<f32> {

@@ -3,3 +3,4 @@ mod bad_input;
 #[path = "../common/bad_queries.rs"]
 mod bad_queries;
 mod features;
+mod weights;

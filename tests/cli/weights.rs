@@ -1,0 +1,65 @@
+//! `fold weights`: the folder, its list, and whether its files are whole.
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn fold(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fold")).args(arguments).env("FOLD_WEIGHTS", folder).output().unwrap()
+}
+
+fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/openfold3").join(name).display().to_string()
+}
+
+/// Stdout of a run that succeeds.
+#[track_caller]
+fn said(folder: &Path, arguments: &[&str]) -> String {
+    let output = fold(folder, arguments);
+    assert!(output.status.success(), "fold {arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn weights_are_converted_listed_and_verified() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("weights");
+    let none = fold(&folder, &["weights", "list"]);
+    assert!(none.status.success() && none.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&none.stderr).contains("fold weights convert"));
+
+    let (checkpoint, config) = (fixture("tiny.pt"), fixture("tiny_config.json"));
+    for (dtype, file) in [("f32", "openfold3-0.5.0.safetensors"), ("bf16", "openfold3-0.5.0-bf16.safetensors")] {
+        let convert = ["weights", "convert", "openfold3", &checkpoint, "--config", &config, "--dtype", dtype];
+        assert_eq!(said(&folder, &convert), format!("{}\n", folder.join(file).display()));
+    }
+    let text = said(&folder, &["weights", "list"]);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.lines().next().unwrap().starts_with("openfold3 0.5.0 BF16 "), "{text}");
+    for line in said(&folder, &["weights", "list", "--json"]).lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&row["model"], &row["source_file"]), (&"openfold3".into(), &"tiny.pt".into()));
+    }
+    assert_eq!(said(&folder, &["weights", "verify"]).lines().filter(|l| l.ends_with(": whole")).count(), 2);
+
+    // One damaged file does not hide another, nor a whole one.
+    for name in ["a.safetensors", "b.safetensors"] {
+        std::fs::write(folder.join(name), "damaged").unwrap();
+    }
+    let output = fold(&folder, &["weights", "verify"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{stderr}");
+    assert!(stderr.contains("a.safetensors") && stderr.contains("b.safetensors"), "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
+    assert_eq!(said(&folder, &["weights", "list"]).lines().count(), 2);
+}
+
+/// A small model is not taken for the released one.
+#[test]
+fn weights_of_other_sizes_than_the_releases_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let output = fold(home.path(), &["weights", "convert", "openfold3", &fixture("tiny.pt")]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(65), "{stderr}");
+    assert!(stderr.contains("do not make a model") && stderr.contains("the model needs [128, 3]"), "{stderr}");
+    assert!(stderr.contains("more"), "{stderr}");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}

@@ -76,8 +76,8 @@ pub fn close(what: &str, got: &Tensor, want: &Tensor, tolerance: f32) -> Result<
     let (got, want) = (got.flatten_all()?.to_vec1::<f32>()?, want.flatten_all()?.to_vec1::<f32>()?);
     let largest = want.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-        // A NaN is not within any distance.
-        if !((g - w).abs() <= tolerance * largest) {
+        let distance = (g - w).abs();
+        if distance.is_nan() || distance > tolerance * largest {
             candle_core::bail!("{what}: {g} for {w} at {i} of {} (largest {largest})", want.len())
         }
     }

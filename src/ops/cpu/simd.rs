@@ -49,7 +49,7 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 const LN2_HIGH: f32 = 0.693_359_4; // ln 2 in two parts, the first exact in products with whole numbers
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// `(exp(r) - 1 - r) / r^2` on `[-ln 2 / 2, ln 2 / 2]`, highest power first: the coefficients of Cephes `expf`.
-const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 /// `exp(x)`, relative error below 2e-7; below -87 it is 1.6e-38.
 ///
@@ -209,9 +209,9 @@ pub fn forced(isa: Option<Isa>) {
 macro_rules! methods {
     ($(fn $name:ident($($arg:ident: $t:ty),*) $(-> $out:ty)? { $body:expr })*) => {$(
         #[inline(always)]
+        #[allow(unused_unsafe)] // some are plain arithmetic
         unsafe fn $name($($arg: $t),*) $(-> $out)? {
             // SAFETY: the instruction set is there and the pointers are valid: the contract of the trait.
-            #[allow(unused_unsafe)] // some of them are plain arithmetic
             unsafe { $body }
         }
     )*};
@@ -254,6 +254,7 @@ mod x86 {
         }
     }
 
+    #[expect(clippy::needless_range_loop, reason = "the indices are a pattern, and are unrolled")]
     /// 16 x 16: within 128-bit quarters first, then the quarters.
     #[inline(always)]
     unsafe fn transpose16(src: *const f32, from: usize, dst: *mut f32, to: usize) {
@@ -337,6 +338,7 @@ mod x86 {
         }
     }
 
+    #[expect(clippy::needless_range_loop, reason = "the indices are a pattern, and are unrolled")]
     /// 8 x 8: within 128-bit halves first, then the halves.
     #[inline(always)]
     unsafe fn transpose8(src: *const f32, from: usize, dst: *mut f32, to: usize) {
@@ -466,9 +468,10 @@ unsafe impl Simd for Portable {
         fn largest(a: V4) -> f32 { a[0].max(a[1]).max(a[2].max(a[3])) }
         fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize) { {
             let r = [Self::load(src), Self::load(src.add(from)), Self::load(src.add(2 * from)), Self::load(src.add(3 * from))];
-            for i in 0..4 {
-                Self::store(dst.add(i * to), [r[0][i], r[1][i], r[2][i], r[3][i]]);
-            }
+            Self::store(dst, [r[0][0], r[1][0], r[2][0], r[3][0]]);
+            Self::store(dst.add(to), [r[0][1], r[1][1], r[2][1], r[3][1]]);
+            Self::store(dst.add(2 * to), [r[0][2], r[1][2], r[2][2], r[3][2]]);
+            Self::store(dst.add(3 * to), [r[0][3], r[1][3], r[2][3], r[3][3]]);
         } }
     }
 }

@@ -1,4 +1,5 @@
 //! The command line: the only place that prints, prompts or exits.
+mod doctor;
 mod exit;
 mod predict;
 mod ui;
@@ -20,6 +21,7 @@ struct Cli {
 enum Command {
     Predict(predict::Args),
     Weights(weights::Args),
+    Doctor(doctor::Args),
 }
 
 /// Parses the arguments, runs the subcommand, prints what went wrong.
@@ -27,12 +29,14 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = match &cli.command {
         Command::Predict(args) => args.threads,
+        Command::Doctor(args) => args.threads,
         Command::Weights(_) => None,
     };
     crate::device::start(threads.map(|n| n as usize));
     let done = match cli.command {
         Command::Predict(args) => predict::run(args),
         Command::Weights(args) => weights::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("fold: {}", ui::chain(&error));

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::pipelines::progress::Progress;
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Between two plain lines.
@@ -110,4 +111,12 @@ pub fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// To stdout; a reader that has gone away (`| head`) is no fault.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("standard output"),
+        _ => Ok(()),
+    }
 }

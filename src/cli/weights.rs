@@ -1,5 +1,4 @@
 //! `fold weights`: official checkpoints to weights files, what is there, whether it is whole.
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use serde::Serialize;
 use weights_convert::{Dtype, Error, Header, Options, read_header, verify};
 
 use super::exit::Usage;
+use super::ui;
 use crate::models::af3::config::Config;
 use crate::models::openfold3::OpenFold3;
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
@@ -132,7 +132,7 @@ fn convert(args: ConvertArgs) -> Result<ExitCode> {
         report.n_official,
         report.elapsed.as_secs_f64()
     );
-    print(&format!("{}\n", target.display()))?;
+    ui::print(&format!("{}\n", target.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -161,7 +161,7 @@ fn verify_files(files: Vec<PathBuf>) -> Result<ExitCode> {
         let result = verify(path, &mut |done, total| advance(&bar, done, total));
         bar.finish_and_clear();
         match result {
-            Ok(_) => print(&format!("{}: whole\n", path.display()))?,
+            Ok(_) => ui::print(&format!("{}: whole\n", path.display()))?,
             Err(e) => {
                 // One damaged file does not hide the next; the first one decides the exit code.
                 if let Some(earlier) = failure.replace(e) {
@@ -221,11 +221,11 @@ fn list(json: bool) -> Result<ExitCode> {
         };
         let row = Listed::new(path, &header);
         if json {
-            print(&(serde_json::to_string(&row)? + "\n"))?;
+            ui::print(&(serde_json::to_string(&row)? + "\n"))?;
         } else {
             let (model, release) = (row.model.unwrap_or("?"), row.release.unwrap_or("?"));
             let (gigabytes, from) = (row.bytes as f64 / 1e9, row.source_file.unwrap_or("?"));
-            print(&format!("{model} {release} {} {gigabytes:.2} GB from {from}  {}\n", row.dtype, path.display()))?;
+            ui::print(&format!("{model} {release} {} {gigabytes:.2} GB from {from}  {}\n", row.dtype, path.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -239,7 +239,7 @@ pub(super) fn weights_folder() -> Result<PathBuf> {
 }
 
 /// The weights files of a folder, by name; none if the folder is not there.
-fn weights_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn weights_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -250,14 +250,6 @@ fn weights_files(folder: &Path) -> Result<Vec<PathBuf>> {
     paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
     paths.sort();
     Ok(paths)
-}
-
-/// To stdout; a reader that has gone away (`| head`) is no fault.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("standard output"),
-        _ => Ok(()),
-    }
 }
 
 /// Hidden where stderr is no terminal.

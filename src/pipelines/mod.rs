@@ -1,4 +1,5 @@
 //! A whole job: a plan in, files out.
+pub mod doctor;
 pub mod output;
 pub mod predict;
 pub mod progress;

@@ -124,7 +124,7 @@ impl Weights {
     }
 
     /// Weights that nobody has trained: every value follows from `seed`, the tensor's name and the place in it, so that
-    /// the program can show and check itself where no trained weights are. Optional tensors are absent.
+    /// the program can show and check itself where no trained weights are. There are no optional biases.
     pub fn untrained(seed: u64, device: &Device) -> Self {
         let source = Source {
             path: PathBuf::from("untrained weights"),
@@ -167,7 +167,7 @@ impl Weights {
     pub fn has(&self, name: &str) -> bool {
         match &self.source.tensors {
             Tensors::File { entries, .. } => entries.contains_key(&self.full_name(name)),
-            Tensors::Made { .. } => false,
+            Tensors::Made { .. } => name.ends_with("weight"),
         }
     }
 

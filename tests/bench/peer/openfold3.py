@@ -120,7 +120,8 @@ def patch(module, clock: Clock, args, row: dict) -> None:
         if args.features:
             for key, value in load_file(args.features).items():
                 if key in batch and key != "seed":
-                    batch[key] = value.to(batch[key].dtype)
+                    value = value.to(batch[key].dtype)
+                    batch[key] = value if value.ndim == batch[key].ndim else value.unsqueeze(0)
         row["n_token"], row["n_atom"] = batch["token_mask"].shape[-1], batch["atom_mask"].shape[-1]
         row["n_msa"] = batch["msa"].shape[1]
         if args.dump:

@@ -1,0 +1,63 @@
+//! `fold doctor`: is this machine ready?
+use std::process::ExitCode;
+
+use super::exit;
+use super::ui;
+use super::weights::{weights_files, weights_folder};
+use crate::device::DeviceChoice;
+use crate::pipelines::doctor::{Check, doctor};
+
+/// Look at device, memory and weights, and check a short prediction against the official program's
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// auto, cpu or metal
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: DeviceChoice,
+    /// Threads on the CPU [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+}
+
+/// Runs the subcommand; the exit code is 0 only if everything is as it should be.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let folder = weights_folder()?;
+    let report = doctor(args.device, &weights_files(&folder)?)?;
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let mut text = format!("fold     {}\n", env!("CARGO_PKG_VERSION"));
+    text += &match report.device {
+        "cpu" => format!("device   cpu, {} threads\n", report.n_thread),
+        device => format!("device   {device}\n"),
+    };
+    text += &match report.memory {
+        Some(memory) => format!("memory   {:.1} GB, {:.1} GB free\n", gb(memory.total), gb(memory.available)),
+        None => "memory   not known\n".to_owned(),
+    };
+    let mut sound = true;
+    if report.weights.is_empty() {
+        text += &format!(
+            "weights  none in {}: fold weights convert openfold3 FILE.pt, or --model untrained\n",
+            folder.display()
+        );
+    }
+    for (path, found) in &report.weights {
+        text += &match found {
+            Ok(model) => format!("weights  {model}  {}\n", path.display()),
+            Err(error) => {
+                sound = false;
+                format!("weights  {}\n", ui::chain_of(error))
+            }
+        };
+    }
+    let Check { difference, elapsed } = report.check;
+    let verdict = if report.check.passed() { "ok" } else { "FAILED" };
+    text += &format!(
+        "check    {verdict}: {difference:.1e} A from the official program's coordinates, {:.2} s\n",
+        elapsed.as_secs_f64()
+    );
+    if !report.check.passed() {
+        sound = false;
+        text += "         the results of this device are wrong: try --device cpu, and report it with this output\n";
+    }
+    ui::print(&text)?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(exit::SOME_FAILED) })
+}

@@ -3,4 +3,5 @@ mod bad_input;
 #[path = "../common/bad_queries.rs"]
 mod bad_queries;
 mod features;
+mod predict;
 mod weights;

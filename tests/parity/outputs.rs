@@ -38,8 +38,8 @@ impl Official {
             name,
             query: queries.remove(0),
             features: Af3Features::load(&fixture(format!("{folder}/features.safetensors")))?,
-            confidence: Golden::open(&format!("{folder}/confidence.safetensors"))?,
-            positions: Golden::open(&format!("{folder}/diffusion.safetensors"))?.get("coords")?.squeeze(0)?,
+            confidence: Golden::open(format!("{folder}/confidence.safetensors"))?,
+            positions: Golden::open(format!("{folder}/diffusion.safetensors"))?.get("coords")?.squeeze(0)?,
             seed: meta["seed"].as_u64().context("a seed")? as u32,
         })
     }

@@ -1,6 +1,7 @@
 //! mmCIF with the ModelCIF tables that viewers read: pLDDT of the model and of each residue (`ma_qa_metric`), beside the
 //! atoms, where it is the B factor.
 //!
+//! The tables are formatted here: pdbtbx, which reads them back in the tests, writes none of them but `atom_site`.
 //! Checked with gemmi, Biotite, python-modelcif and pdbtbx (tests/validate). Chains carry the user's ids in both naming
 //! schemes (`label_asym_id`, `auth_asym_id`).
 use std::fmt::Write;

@@ -386,6 +386,10 @@ impl<'a> Run<'a> {
             let (n, m) = (features.n_token(), residues.len());
             return fail(format!("the features' {n} tokens are not the {m} residues of the query"));
         }
+        let chains = assembly.chains.iter().flat_map(|c| c.residues.iter().map(|_| c.asym_id as i32));
+        if !features.asym_id.iter().copied().eq(chains) {
+            return fail("the features' chains are not in the order of the query's".to_owned());
+        }
         let n_atom = assembly.sites().count();
         if features.n_atom() != n_atom {
             return fail(format!("{} atoms, the query has {n_atom}", features.n_atom()));

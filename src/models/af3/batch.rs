@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use super::atom_attention::AtomWindows;
 use super::config::Config;
 use super::relpos::RelativePositions;
-use crate::features::af3::{Af3Features, Templates};
+use crate::features::af3::{Af3Features, Msa, N_RESTYPE, Templates};
 
 /// One query on the device. The batch dimension in front is 1.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Batch {
     /// Windows of atom attention.
     pub windows: AtomWindows,
     /// Alignment rows on the host: the MSA embedder picks among them in each cycle.
-    pub msa: crate::features::af3::Msa,
+    pub msa: Msa,
     /// Templates, or none.
     pub templates: Option<Templates>,
     /// Chain of each token.
@@ -79,7 +79,7 @@ impl Batch {
     pub fn new(features: &Af3Features, config: &Config, device: &Device) -> Result<Self> {
         let f = features;
         let (n, n_atom) = (f.token_index.len(), f.atom_to_token.len());
-        let c_restype = super::config::N_RESTYPE;
+        let c_restype = N_RESTYPE;
         let c = 2 * c_restype + 1;
         let mut token_features = vec![0f32; n * c];
         for (i, row) in token_features.chunks_exact_mut(c).enumerate() {

@@ -1,6 +1,8 @@
 //! Sizes of an AF3-family model: numbers, no switches. A converted weights file carries its own as JSON.
 use serde::{Deserialize, Serialize};
 
+use crate::features::af3::N_RESTYPE;
+
 /// A stack of pair blocks: triangle updates, triangle attention, transition.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,6 +188,3 @@ impl Config {
         2 * (2 * self.r_max + 2) + 1 + (2 * self.s_max + 2)
     }
 }
-
-/// Residue types of the AF3 family: 20 amino acids, UNK, 5 RNA, 5 DNA, gap.
-pub const N_RESTYPE: usize = 32;

@@ -4,8 +4,9 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::batch::Batch;
-use super::config::{Config, N_RESTYPE};
+use super::config::Config;
 use super::pairformer::PairBlock;
+use crate::features::af3::N_RESTYPE;
 use crate::features::noise::NoiseSource;
 use crate::ops::{BiasOrder, Linear, OuterProductMean, PairWeightedAverage, SwiGluTransition};
 use crate::weights::{Param, Weights};

@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::batch::Batch;
-use super::config::{Config, N_RESTYPE};
+use super::config::Config;
 use super::pairformer::PairBlock;
-use crate::features::af3::{N_TEMPLATE_BIN, Templates};
+use crate::features::af3::{N_RESTYPE, N_TEMPLATE_BIN, Templates};
 use crate::ops::{BiasOrder, Linear, Norm, add_in_place, norm_linear, relu};
 use crate::weights::{Param, Weights};
 

@@ -22,7 +22,7 @@ pub struct Args {
     /// openfold3, or untrained: a small random model that shows how the program works
     #[arg(long, value_name = "NAME", default_value = "openfold3")]
     model: String,
-    /// Converted weights [default: the newest of the model in the weights folder]
+    /// Converted weights [default: the model's in the weights folder]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Seeds, one run of the whole network each

@@ -187,14 +187,15 @@ impl<'a> Run<'a> {
                 let weights = Weights::open(path, &device)?;
                 let config: Config = weights.config()?;
                 let entry = |key: &str| weights.metadata(key).unwrap_or("unknown").to_owned();
-                let (release, source) = (entry("release"), entry("source_sha256"));
+                let release = entry("release");
+                let source = json!({"checkpoint": entry("source_sha256"), "weights": entry("data_sha256")});
                 let size = std::fs::metadata(path).map_or(0, |m| m.len());
                 (weights, config, release, source, size)
             }
             WeightsChoice::Untrained => {
                 let config = openfold3::config::untrained();
                 let weights = Weights::untrained(UNTRAINED_SEED, &device);
-                (weights, config, "none".to_owned(), format!("seed {UNTRAINED_SEED}"), 0)
+                (weights, config, "none".to_owned(), json!({"seed": UNTRAINED_SEED}), 0)
             }
         };
         let model = OpenFold3::load(&config, &weights)?;

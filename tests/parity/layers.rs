@@ -2,12 +2,13 @@
 //! zeros. A layer that runs on a `Batch`, which holds one query, is given the samples one after the other.
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, Device, Tensor};
+use fold::features::af3::N_RESTYPE;
 use fold::features::af3::{Af3Features, Msa, N_TEMPLATE_BIN, Templates};
 use fold::features::noise::{NoiseSource, TorchGenerator};
 use fold::models::af3::batch::Batch;
 use fold::models::af3::conditioning::DiffusionConditioning;
 use fold::models::af3::confidence::{ConfidenceHead, DistogramHead};
-use fold::models::af3::config::{Config, N_RESTYPE};
+use fold::models::af3::config::Config;
 use fold::models::af3::msa_module::{MsaBlock, MsaEmbedder, MsaModule};
 use fold::models::af3::pairformer::{AttentionPairBias, PairBlock, Pairformer, PairformerBlock, mask_bias};
 use fold::models::af3::relpos::RelativePositions;

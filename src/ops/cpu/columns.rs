@@ -374,7 +374,7 @@ impl SoftmaxColumns<'_> {
                 let mut j = 0;
                 while j < W {
                     let p = x.add(k * self.row + j * S::LANES);
-                    let e = super::simd::exp::<S>(S::sub(S::load(p), most[j]));
+                    let e = super::simd::exp_of_negative::<S>(S::sub(S::load(p), most[j]));
                     S::store(p, e);
                     sum[j] = S::add(sum[j], e);
                     j += 1;

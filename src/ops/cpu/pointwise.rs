@@ -1,5 +1,5 @@
 //! Computations on each value, and on rows as tensors have them.
-use super::simd::{Isa, Kernel, Simd, exp, sigmoid};
+use super::simd::{Isa, Kernel, Simd, exp_of_negative, sigmoid};
 
 /// A vector, or the first `n` lanes of one.
 ///
@@ -262,14 +262,14 @@ impl Kernel for SoftmaxRows<'_> {
                 let mut sum = S::splat(0.);
                 i = 0;
                 while i + S::LANES <= c {
-                    let e = exp::<S>(S::sub(S::load(x.add(i)), most));
+                    let e = exp_of_negative::<S>(S::sub(S::load(x.add(i)), most));
                     S::store(x.add(i), e);
                     sum = S::add(sum, e);
                     i += S::LANES;
                 }
                 let mut sum = S::sum(sum);
                 if i < c {
-                    S::store_part(x.add(i), exp::<S>(S::sub(S::load_part(x.add(i), c - i), most)), c - i);
+                    S::store_part(x.add(i), exp_of_negative::<S>(S::sub(S::load_part(x.add(i), c - i), most)), c - i);
                     while i < c {
                         sum += *x.add(i);
                         i += 1;

@@ -155,9 +155,14 @@ impl Product<'_> {
             let mut y = self.y.add(i * self.y_step.0);
             while c < self.n {
                 if self.n - c > S::LANES {
-                    self.tile::<S, H, 2, COLUMNS>(w, step, x, y, i);
+                    // While the first panel is met, because by then a strip of a weight is read for the first time.
+                    if c == 0 && !COLUMNS {
+                        self.tile::<S, H, 2, COLUMNS, true>(w, step, x, y, i);
+                    } else {
+                        self.tile::<S, H, 2, COLUMNS, false>(w, step, x, y, i);
+                    }
                 } else {
-                    self.tile::<S, H, 1, COLUMNS>(w, step, x, y, i);
+                    self.tile::<S, H, 1, COLUMNS, false>(w, step, x, y, i);
                 }
                 c += 2 * S::LANES;
                 x = x.wrapping_add(self.x_step.1);
@@ -166,10 +171,10 @@ impl Product<'_> {
         }
     }
 
-    /// `H` rows by `W` vectors.
+    /// `H` rows by `W` vectors; `AHEAD` brings the next strip of `w` nearer meanwhile.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "the indices are those of the tile, and are unrolled")]
-    unsafe fn tile<S: Simd, const H: usize, const W: usize, const COLUMNS: bool>(
+    unsafe fn tile<S: Simd, const H: usize, const W: usize, const COLUMNS: bool, const AHEAD: bool>(
         &self,
         w: *const f32,
         step: usize,
@@ -197,7 +202,12 @@ impl Product<'_> {
                 }
             }
             let (mut w, mut x) = (w, x);
-            for _ in 0..self.k {
+            let next = w.wrapping_add(H * step);
+            for p in 0..self.k {
+                if AHEAD {
+                    // A line of 16 values each, over 16 steps.
+                    S::prefetch(next.wrapping_add((p & 15) * step + (p & !15)));
+                }
                 let mut right = [S::splat(0.); W];
                 for j in 0..W {
                     right[j] = S::load(x.add(j * S::LANES));

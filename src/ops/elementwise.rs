@@ -197,6 +197,21 @@ mod tests {
         })
     }
 
+    /// What has gone wrong stays visible.
+    #[test]
+    fn not_a_number() -> Result<()> {
+        on_each_isa(|| {
+            let mut values = Noise::new(5).values(40);
+            values[35] = f32::NAN;
+            let x = Tensor::from_vec(values, (2, 20), &candle_core::Device::Cpu)?;
+            for (name, y) in [("sigmoid", sigmoid(&x)?), ("relu", relu(&x)?), ("softmax", softmax(&x)?)] {
+                let y = y.to_vec2::<f32>()?;
+                assert!(y[1][15].is_nan() && y[0].iter().all(|v| v.is_finite()), "{name}: {y:?}");
+            }
+            Ok(())
+        })
+    }
+
     #[test]
     fn softmax_of_ragged_rows() -> Result<()> {
         on_each_isa(|| {

@@ -176,9 +176,10 @@ fn part(m: usize, panel: usize, first_panel: usize, n_panel: usize) -> (usize, u
 /// How many tasks a thread should find, so that none waits long for another.
 const TASKS: usize = 4;
 
-/// Are there enough rows that a task can take some of them through weights of `size` values?
-fn by_rows(isa: Isa, m: usize, size: usize) -> bool {
-    m.div_ceil(isa.panel()) >= TASKS * rayon::current_num_threads() && size <= 1 << 18
+/// Shall a task take some of the `m` rows through all weights, of `size` values in `n` rows?
+fn by_rows(isa: Isa, m: usize, size: usize, n: usize) -> bool {
+    let n_panel = m.div_ceil(isa.panel());
+    size <= 1 << 18 && (n_panel >= TASKS * rayon::current_num_threads() || n_panel >= n / LEAST_HEIGHT)
 }
 
 /// Applies all `layers` to the `m` `rows`.
@@ -186,7 +187,7 @@ pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)]) {
     let size: usize = layers.iter().map(|(l, _)| l.k * l.n).sum();
     let parallel = size * m >= SERIAL_WORK;
     let panel = isa.panel();
-    if !by_rows(isa, m, size) {
+    if !by_rows(isa, m, size, layers.iter().map(|(l, _)| l.n).sum()) {
         let chunk = MANY_ROWS.next_multiple_of(panel);
         for first in (0..m).step_by(chunk) {
             let n = chunk.min(m - first);
@@ -224,6 +225,8 @@ pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)]) {
 const MANY_ROWS: usize = 4096;
 /// Weight rows of a block at most: the largest that keeps a block of 1536 channels in the second cache.
 const BLOCK: usize = 96;
+/// Weight rows of a block at least: a strip of the widest tile.
+const LEAST_HEIGHT: usize = 12;
 /// Panels that a block of weights meets at once.
 const GROUP: usize = 8;
 
@@ -231,7 +234,7 @@ const GROUP: usize = 8;
 fn blocks(sizes: &[usize]) -> Vec<(usize, usize, usize)> {
     let total: usize = sizes.iter().sum();
     let tasks = 2 * TASKS * rayon::current_num_threads();
-    let height = total.div_ceil(tasks).next_multiple_of(12).clamp(12, BLOCK);
+    let height = total.div_ceil(tasks).next_multiple_of(LEAST_HEIGHT).clamp(LEAST_HEIGHT, BLOCK);
     let cut =
         |(i, &n): (usize, &usize)| (0..n).step_by(height).map(move |r| (i, r, height.min(n - r))).collect::<Vec<_>>();
     sizes.iter().enumerate().flat_map(cut).collect()
@@ -276,7 +279,7 @@ pub fn swiglu(isa: Isa, rows: Rows, m: usize, layers: SwiGlu, target: Target) {
     let (k, hidden, panel) = (rows.c, a.n, isa.panel());
     let n_panel = m.div_ceil(panel);
     let parallel = 3 * k * hidden * m >= SERIAL_WORK;
-    if !by_rows(isa, m, 3 * k * hidden) {
+    if !by_rows(isa, m, 3 * k * hidden, hidden) {
         let x = rows.pack(isa, 0, m);
         let mut h = Scratch::new(n_panel * hidden * panel); // panels, as the next product takes them
         let shared = Shared::new(&mut h);

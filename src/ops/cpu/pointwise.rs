@@ -95,7 +95,7 @@ impl Kernel for Apply<'_> {
         unsafe {
             match function {
                 Function::Sigmoid => each!(|_d, a| sigmoid::<S>(a)),
-                Function::Relu => each!(|_d, a| S::max(a, S::splat(0.))),
+                Function::Relu => each!(|_d, a| S::max(S::splat(0.), a)),
                 Function::SigmoidGate => each!(|_d, a, b| S::mul(a, sigmoid::<S>(b))),
                 Function::SiluGate => each!(|_d, a, b| S::mul(S::mul(a, sigmoid::<S>(a)), b)),
                 Function::Add => each!(|d, a| S::add(d, a)),

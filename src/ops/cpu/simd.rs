@@ -30,7 +30,9 @@ pub unsafe trait Simd: Copy + 'static {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger; `b` if it is a NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` if it is a NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
     /// To the nearest whole number.
@@ -61,7 +63,7 @@ const EXP: [f32; 7] = [1.383_679_5e-3, 8.374_857e-3, 4.166_823e-2, 1.666_642e-1,
 #[inline(always)]
 pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise is the one needed here.
-    unsafe { exp_of_negative::<S>(S::min(x, S::splat(88.))) }
+    unsafe { exp_of_negative::<S>(S::min(S::splat(88.), x)) }
 }
 
 /// `exp(x)` for `x` up to 88.
@@ -73,7 +75,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 pub unsafe fn exp_of_negative<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise is the one needed here.
     unsafe {
-        let x = S::max(x, S::splat(-87.));
+        let x = S::max(S::splat(-87.), x);
         let n = S::round(S::mul(x, S::splat(LOG2_E)));
         let r = S::fma(n, S::splat(-LN2_HIGH), x);
         let r = S::fma(n, S::splat(-LN2_LOW), r);
@@ -477,8 +479,8 @@ unsafe impl Simd for Portable {
         fn sub(a: V4, b: V4) -> V4 { [a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3]] }
         fn mul(a: V4, b: V4) -> V4 { [a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]] }
         fn div(a: V4, b: V4) -> V4 { [a[0] / b[0], a[1] / b[1], a[2] / b[2], a[3] / b[3]] }
-        fn max(a: V4, b: V4) -> V4 { [a[0].max(b[0]), a[1].max(b[1]), a[2].max(b[2]), a[3].max(b[3])] }
-        fn min(a: V4, b: V4) -> V4 { [a[0].min(b[0]), a[1].min(b[1]), a[2].min(b[2]), a[3].min(b[3])] }
+        fn max(a: V4, b: V4) -> V4 { std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] }) }
+        fn min(a: V4, b: V4) -> V4 { std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] }) }
         fn prefetch(_p: *const f32) { () }
         fn sqrt(a: V4) -> V4 { a.map(f32::sqrt) }
         fn round(a: V4) -> V4 { a.map(f32::round_ties_even) }

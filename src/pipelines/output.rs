@@ -135,11 +135,7 @@ pub struct Scored<'a> {
 
 impl<'a> Scorer<'a> {
     /// `distogram_logits` `[1, n_token, n_token, n_bin]`.
-    pub fn new(
-        features: &'a Af3Features,
-        _assembly: &Assembly,
-        distogram_logits: &Tensor,
-    ) -> candle_core::Result<Self> {
+    pub fn new(features: &'a Af3Features, distogram_logits: &Tensor) -> candle_core::Result<Self> {
         Ok(Self(score::Scorer::new(features, host(distogram_logits)?.values())))
     }
 

@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
         })?;
         drop(diffusion);
         let (representatives, _) = frame::representative_atoms(features);
-        let scorer = output::Scorer::new(features, assembly, &self.model.distogram.forward(&trunk.z)?)?;
+        let scorer = output::Scorer::new(features, &self.model.distogram.forward(&trunk.z)?)?;
         for (k, x) in positions.chunks_exact(3 * batch.n_atom).enumerate() {
             progress.stage(&format!("{label}: confidence {} of {}", k + 1, self.n_sample));
             if missing.contains(&k) {

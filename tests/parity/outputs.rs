@@ -62,7 +62,7 @@ impl Official {
     fn score<T>(&self, f: impl Fn(usize, &Scored<'_>, &Assembly) -> Result<T>) -> Result<Vec<T>> {
         let assembly = Assembly::new(&self.query);
         let distogram = self.confidence.get("distogram_logits")?.i(0)?;
-        let scorer = Scorer::new(&self.features, &assembly, &distogram)?;
+        let scorer = Scorer::new(&self.features, &distogram)?;
         (0..self.positions.dim(0)?)
             .map(|k| f(k, &scorer.score(&self.positions(k)?, &self.logits(k)?)?, &assembly))
             .collect()

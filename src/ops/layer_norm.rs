@@ -2,10 +2,14 @@
 use candle_core::{D, Result, Tensor};
 
 use super::Linear;
+use super::cpu::columns::Write;
+use super::cpu::dense::{Rows, Target, dense};
 use super::cpu::pointwise::{Affine, norm_rows};
+use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
-use super::cpu::tensors::{Values, served};
+use super::cpu::tensors::{Values, served, update};
 use super::cpu::{BAND, by_bands};
+use super::elementwise::write_back;
 use super::linear::{expect_channels, project};
 use crate::weights::{Param, Weights};
 
@@ -57,6 +61,23 @@ impl Norm {
         Tensor::from_vec(normed, x.dims(), x.device())
     }
 
+    /// Normalises `x` `[.., c]` in place.
+    pub fn in_place(&self, x: &Tensor) -> Result<()> {
+        expect_channels(x, self.c, "layer norm")?;
+        if !served(x) {
+            return write_back(x, &self.forward_reference(x)?);
+        }
+        let (affine, isa) = (self.affine()?, Isa::best());
+        let band = (BAND / self.c).max(1) * self.c;
+        update(x, "norm_in_place", |values| {
+            by_bands(values, band, |_, rows| {
+                let old = rows.to_vec();
+                norm_rows(isa, &old, self.c, affine, rows);
+            });
+            Ok(())
+        })
+    }
+
     /// Its parameters where they lie; for the CPU.
     pub(super) fn affine<'a>(&'a self) -> Result<Affine<'a>> {
         let values = |p: &'a Option<Param>| p.as_ref().map(Param::as_slice).transpose();
@@ -90,6 +111,25 @@ pub fn norm_linear_reference(x: &Tensor, norm: &Norm, lin: &Linear) -> Result<Te
     lin.forward_reference(&norm.forward_reference(x)?)
 }
 
+/// Overwrites `x` `[.., c]` with `lin(norm(x))`, `lin` from `c` to `c` channels, in place.
+pub fn norm_linear_in_place(x: &Tensor, norm: &Norm, lin: &Linear) -> Result<()> {
+    expect_channels(x, lin.k(), "linear layer")?;
+    expect_channels(x, lin.n(), "linear layer in place")?;
+    if !served(x) {
+        return write_back(x, &norm_linear_reference(x, norm, lin)?);
+    }
+    let (layer, affine) = (lin.dense()?, norm.affine()?);
+    update(x, "norm_linear_in_place", |values| {
+        let m = values.len() / layer.n;
+        let dst = Shared::new(values);
+        // SAFETY: `dense` reads a row in the task that writes it, or reads all rows before it writes any.
+        let rows = unsafe { Rows::in_place(dst, layer.k, Some((affine, 1))) };
+        let target = Target { dst, n: layer.n, write: Write::Set, gate: None, mask: None };
+        dense(Isa::best(), rows, m, &[(layer, target)]);
+        Ok(())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +142,11 @@ mod tests {
             for (rows, c) in [(1, 1), (2, 3), (5, 16), (17, 24), (3, 128), (300, 130), (4, 833)] {
                 let x = (noise.tensor(&[rows, c]) + 3.)?;
                 for norm in [Norm::plain(c), noise.norm(c)] {
-                    close(&format!("{rows} x {c}"), &norm.forward(&x)?, &norm.forward_reference(&x)?, 2e-6)?;
+                    let want = norm.forward_reference(&x)?;
+                    close(&format!("{rows} x {c}"), &norm.forward(&x)?, &want, 2e-6)?;
+                    let changed = x.force_contiguous()?;
+                    norm.in_place(&changed)?;
+                    close(&format!("{rows} x {c} in place"), &changed, &want, 2e-6)?;
                 }
             }
             Ok(())
@@ -114,6 +158,20 @@ mod tests {
     fn norm_far_from_zero() -> Result<()> {
         let x = (Noise::new(2).tensor(&[3, 128]) + 1000.)?;
         close("norm", &Norm::plain(128).forward(&x)?, &Norm::plain(128).forward_reference(&x)?, 2e-4)
+    }
+
+    #[test]
+    fn norm_and_layer_in_place() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(4);
+            for (rows, c) in [(1, 4), (31, 48), (33, 128), (1300, 32), (5, 600)] {
+                let (x, norm, lin) = (noise.tensor(&[1, rows, c]), noise.norm(c), noise.linear(c, c));
+                let want = norm_linear_reference(&x, &norm, &lin)?;
+                norm_linear_in_place(&x, &norm, &lin)?;
+                close(&format!("{rows} x {c}"), &x, &want, 2e-6)?;
+            }
+            Ok(())
+        })
     }
 
     #[test]

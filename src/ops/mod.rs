@@ -23,7 +23,7 @@ pub use elementwise::{
     add_in_place, add_in_place_reference, add_sigmoid_gate, add_sigmoid_gate_reference, gate_add, gate_add_reference,
     relu, sigmoid, sigmoid_gate, sigmoid_gate_reference, silu_gate, silu_gate_reference, softmax, softmax_reference,
 };
-pub use layer_norm::{Norm, norm_linear, norm_linear_reference};
+pub use layer_norm::{Norm, norm_linear, norm_linear_in_place, norm_linear_reference};
 pub use linear::Linear;
 pub use local_attention::LocalAttention;
 pub use outer_product_mean::OuterProductMean;

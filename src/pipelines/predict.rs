@@ -331,7 +331,10 @@ impl<'a> Run<'a> {
             if missing.contains(&k) {
                 let x: Vec<[f32; 3]> = x.chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect();
                 let centres: Vec<[f32; 3]> = representatives.iter().map(|&atom| x[atom]).collect();
-                let logits = self.model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &trunk.z, &centres)?;
+                // The head works in the memory of `z`; the last sample needs no copy of it.
+                let last = missing.last() == Some(&k);
+                let z = if last { trunk.z.clone() } else { trunk.z.force_contiguous()? };
+                let logits = self.model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &z, &centres)?;
                 let result = scorer.score(&x, &logits)?;
                 let record = output::write_sample(
                     &SampleFiles { folder, name: &name, seed, sample: k },

@@ -590,7 +590,7 @@ fn diffusion_transformer() -> Result<()> {
     with("diffusion_transformer", |g, c, w| {
         let stack = TokenTransformer::load(&c, &w.at("diffusion.transformer"))?;
         let (a, mask) = (g.input("a")?, g.input("mask")?);
-        stack.update(&a, &g.input("s")?, &stack.condition(&g.input("z")?)?, &mask_bias(&mask)?)?;
+        stack.update(&a, &g.input("s")?, &stack.condition(g.input("z")?)?, &mask_bias(&mask)?)?;
         g.check_where("x", &a, &mask)
     })
 }
@@ -724,7 +724,8 @@ fn confidence_embed_z() -> Result<()> {
     with("confidence_embed_z", |g, c, w| {
         let head = confidence_head(&c, w)?;
         for g in (0..N_SAMPLE).map(|k| g.sample(k)) {
-            let z = head.embed(&g.input("s_input")?, &g.input("z")?, &positions(&g.input("x_pred")?)?)?;
+            let z = g.input("z")?.force_contiguous()?;
+            head.embed(&g.input("s_input")?, &z, &positions(&g.input("x_pred")?)?)?;
             g.check("z", &z)?;
         }
         Ok(())
@@ -739,7 +740,8 @@ fn confidence_embedding() -> Result<()> {
             let token_mask = host(&g.input("single_mask")?)?;
             let features = Af3Features { token_mask: token_mask.clone(), ..blank(token_mask.len()) };
             let batch = Batch::new(&features, &c, &Device::Cpu)?;
-            let z = head.embed(&g.input("s_input")?, &g.input("z")?, &positions(&g.input("x_pred")?)?)?;
+            let z = g.input("z")?.force_contiguous()?;
+            head.embed(&g.input("s_input")?, &z, &positions(&g.input("x_pred")?)?)?;
             let s = g.input("s")?;
             head.refine(&batch, &s, &z)?;
             g.check("s", &s)?;

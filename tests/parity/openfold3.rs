@@ -103,7 +103,8 @@ fn whole_model(folder: &Path, config: Config, weights: Weights) -> Result<()> {
     let (atoms, _) = frame::representative_atoms(&features);
     for (k, x) in x.chunks_exact(3 * batch.n_atom).enumerate() {
         let positions: Vec<[f32; 3]> = atoms.iter().map(|&a| [x[3 * a], x[3 * a + 1], x[3 * a + 2]]).collect();
-        let logits = model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &trunk.z, &positions)?;
+        let z = trunk.z.force_contiguous()?;
+        let logits = model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &z, &positions)?;
         confidence_file.compare("conf_s", &logits.single, Some(k))?;
         confidence_file.compare("plddt_logits", &logits.plddt, Some(k))?;
         confidence_file.compare("experimentally_resolved_logits", &logits.resolved, Some(k))?;

@@ -3,14 +3,12 @@ use candle_core::{Device, Result, Tensor};
 
 use super::batch::Batch;
 use super::config::Config;
+use super::embed::for_row_blocks;
 use crate::ops::{Linear, Norm, SwiGluTransition, norm_linear};
 use crate::weights::{Param, Weights};
 
 /// Transitions after each projection.
 const N_TRANSITION: usize = 2;
-/// Pair values in a block of rows while the relative positions are spelled out: 32 MiB of f32.
-const BLOCK_VALUES: usize = 8 << 20;
-
 /// Trunk and noise level to the conditioning of the diffusion module.
 #[derive(Debug)]
 pub struct DiffusionConditioning {
@@ -25,7 +23,6 @@ pub struct DiffusionConditioning {
     n: Linear,
     transition_s: Vec<SwiGluTransition>,
     sigma_data: f32,
-    c_relpos: usize,
 }
 
 impl DiffusionConditioning {
@@ -49,24 +46,19 @@ impl DiffusionConditioning {
             n: Linear::load(config.c_fourier, c_s, &w.at("n"))?,
             transition_s: transitions("transition_s", c_s)?,
             sigma_data: config.sampling.sigma_data,
-            c_relpos: config.c_relpos(),
         })
     }
 
     /// Alg. 21 lines 1-5: `z` `[1, n, n, c_z]` of the trunk -> the conditioned one. It does not depend on the noise level.
     pub fn pair(&self, batch: &Batch, z: &Tensor) -> Result<Tensor> {
-        let (_, n, _, c_z) = z.dims4()?;
-        let rows = (BLOCK_VALUES / (n * (c_z + self.c_relpos))).clamp(1, n);
-        let mut blocks = Vec::with_capacity(n.div_ceil(rows));
-        for start in (0..n).step_by(rows) {
-            let end = (start + rows).min(n);
-            let relpos = batch.relpos.one_hot(start..end, z.device())?;
-            let both = Tensor::cat(&[&z.narrow(1, start, end - start)?, &relpos], 3)?;
-            blocks.push(norm_linear(&both, &self.norm_z, &self.z)?);
-        }
-        let z = Tensor::cat(&blocks, 1)?;
-        self.transition_z.iter().try_for_each(|t| t.add_to(&z, Some(&batch.pair_mask)))?;
-        Ok(z)
+        let conditioned = z.zeros_like()?;
+        for_row_blocks(z, |block, rows| {
+            let relpos = batch.relpos.one_hot(rows.clone(), z.device())?;
+            let both = Tensor::cat(&[block, &relpos], 3)?;
+            conditioned.slice_set(&norm_linear(&both, &self.norm_z, &self.z)?, 1, rows.start)
+        })?;
+        self.transition_z.iter().try_for_each(|t| t.add_to(&conditioned, Some(&batch.pair_mask)))?;
+        Ok(conditioned)
     }
 
     /// Alg. 21 lines 6-7: the part of the single conditioning that does not depend on the noise level, `[1, n, c_s]`.

@@ -4,8 +4,9 @@ use rayon::prelude::*;
 
 use super::batch::Batch;
 use super::config::Config;
+use super::embed::for_row_blocks;
 use super::pairformer::Pairformer;
-use crate::ops::{BiasOrder, Linear, Norm, norm_linear};
+use crate::ops::{BiasOrder, Linear, Norm, add_in_place, norm_linear};
 use crate::weights::{Param, Weights};
 
 /// Distance bins of the predicted structure: 39 lower edges from 3.25 to 50.75 Å.
@@ -104,7 +105,8 @@ impl ConfidenceHead {
         })
     }
 
-    /// Confidence of one structure, given by the positions of its tokens' representative atoms, `[n_token, 3]` in Å.
+    /// Confidence of one structure, given by the positions of its tokens' representative atoms, `[n_token, 3]` in Å. The
+    /// trunk's `z` `[1, n, n, c_z]` is used up: give a copy where it is needed again.
     pub fn forward(
         &self,
         batch: &Batch,
@@ -113,10 +115,10 @@ impl ConfidenceHead {
         z: &Tensor,
         representatives: &[[f32; 3]],
     ) -> Result<ConfidenceLogits> {
-        let z = self.embed(s_input, z, representatives)?;
+        self.embed(s_input, z, representatives)?;
         let s = s.force_contiguous()?;
-        self.refine(batch, &s, &z)?;
-        self.logits(batch, s, &z)
+        self.refine(batch, &s, z)?;
+        self.logits(batch, s, z)
     }
 
     /// Runs the head's own Pairformer on `s` `[1, n, c_s]` and `z` `[1, n, n, c_z]`, in place.
@@ -135,26 +137,28 @@ impl ConfidenceHead {
         })
     }
 
-    /// Trunk, input and binned distances: the pair representation that the Pairformer starts from.
-    pub fn embed(&self, s_input: &Tensor, z: &Tensor, x: &[[f32; 3]]) -> Result<Tensor> {
+    /// Adds input and binned distances to the trunk's `z` in place: what the Pairformer starts from.
+    pub fn embed(&self, s_input: &Tensor, z: &Tensor, x: &[[f32; 3]]) -> Result<()> {
         let (_, n, _, c) = z.dims4()?;
         let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
         let (z_i, z_j) = (host(self.s_i.forward(s_input)?)?, host(self.s_j.forward(s_input)?)?);
         let weight = host(self.distance.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?)?;
         let edges = distance_edges();
-        let mut added = vec![0f32; n * n * c];
-        added.par_chunks_mut(c).enumerate().for_each(|(pair, out)| {
-            let (i, j) = (pair / n, pair % n);
-            let parts = z_i[i * c..(i + 1) * c].iter().zip(&z_j[j * c..(j + 1) * c]);
-            out.iter_mut().zip(parts).for_each(|(o, (a, b))| *o = a + b);
-            let d = (0..3).map(|axis| (x[i][axis] - x[j][axis]).powi(2)).sum::<f32>();
-            // Strictly between two edges, as the official comparison: a distance on an edge is in no bin.
-            let above = |bin: usize| edges.get(bin + 1).copied().unwrap_or(1e9);
-            if let Some(bin) = (0..N_DISTANCE).find(|&bin| d > edges[bin] && d < above(bin)) {
-                out.iter_mut().zip(&weight[bin * c..(bin + 1) * c]).for_each(|(o, w)| *o += w);
-            }
-        });
-        z.add(&Tensor::from_vec(added, (1, n, n, c), z.device())?)
+        // Strictly between two edges, as the official comparison: a distance on an edge is in no bin.
+        let above = |bin: usize| edges.get(bin + 1).copied().unwrap_or(1e9);
+        for_row_blocks(z, |block, rows| {
+            let mut added = vec![0f32; rows.len() * n * c];
+            added.par_chunks_mut(c).enumerate().for_each(|(pair, out)| {
+                let (i, j) = (rows.start + pair / n, pair % n);
+                let parts = z_i[i * c..(i + 1) * c].iter().zip(&z_j[j * c..(j + 1) * c]);
+                out.iter_mut().zip(parts).for_each(|(o, (a, b))| *o = a + b);
+                let d = (0..3).map(|axis| (x[i][axis] - x[j][axis]).powi(2)).sum::<f32>();
+                if let Some(bin) = (0..N_DISTANCE).find(|&bin| d > edges[bin] && d < above(bin)) {
+                    out.iter_mut().zip(&weight[bin * c..(bin + 1) * c]).for_each(|(o, w)| *o += w);
+                }
+            });
+            add_in_place(block, &Tensor::from_vec(added, (1, rows.len(), n, c), z.device())?)
+        })
     }
 
     /// A head with outputs for `max_atoms_per_token` atoms a token, of which each token's real ones are kept.

@@ -66,7 +66,7 @@ impl DiffusionModule {
             batch,
             single: self.conditioning.single(s, s_input)?,
             decoder: self.atom_decoder.condition(&atoms.single, &atoms.pair, &batch.windows)?,
-            pair_biases: self.transformer.condition(&pair)?,
+            pair_biases: self.transformer.condition(pair)?,
             mask_bias: mask_bias(&batch.token_mask)?,
             atoms,
         })

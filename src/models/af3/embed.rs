@@ -1,11 +1,13 @@
 //! Input embedding and recycling: AF3 SI Alg. 2 and Alg. 1 lines 1-8 and 11.
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::atom_attention::AtomEncoder;
 use super::batch::Batch;
 use super::config::Config;
-use crate::ops::{Linear, Norm, add_in_place, norm_linear};
+use crate::ops::{Linear, Norm, add_in_place, norm_linear, norm_linear_in_place};
 use crate::weights::{Param, Weights};
 
 /// Atom features and token features to the initial representations.
@@ -74,11 +76,21 @@ impl InputEmbedder {
 impl InitialEmbedding {
     /// The initial pair representation, `[1, n, n, c_z]`.
     pub fn pair(&self, batch: &Batch) -> Result<Tensor> {
+        self.pair_rows(batch, 0..batch.n_token)
+    }
+
+    /// Adds the initial pair representation to `z` `[1, n, n, c_z]` in place, a block of rows at a time.
+    pub fn add_pair_to(&self, z: &Tensor, batch: &Batch) -> Result<()> {
+        for_row_blocks(z, |block, rows| add_in_place(block, &self.pair_rows(batch, rows)?))
+    }
+
+    /// Rows of the initial pair representation, `[1, rows, n, c_z]`.
+    fn pair_rows(&self, batch: &Batch, rows: Range<usize>) -> Result<Tensor> {
         let (n, c) = (batch.n_token, self.c_z);
         let mut bonded = vec![Vec::new(); n];
         batch.token_bonds.iter().for_each(|&(i, j)| bonded[i].push(j));
-        let mut z = vec![0f32; n * n * c];
-        z.par_chunks_mut(n * c).enumerate().for_each(|(i, row)| {
+        let mut z = vec![0f32; rows.len() * n * c];
+        z.par_chunks_mut(n * c).zip(rows.clone()).for_each(|(row, i)| {
             let z_i = &self.z_i[i * c..(i + 1) * c];
             for (j, out) in row.chunks_exact_mut(c).enumerate() {
                 batch.relpos.add_embedding(i, j, &self.relpos, out);
@@ -89,8 +101,22 @@ impl InitialEmbedding {
                 row[j * c..(j + 1) * c].iter_mut().zip(&self.token_bonds).for_each(|(o, w)| *o += w);
             }
         });
-        Tensor::from_vec(z, (1, n, n, c), &batch.device)
+        Tensor::from_vec(z, (1, rows.len(), n, c), &batch.device)
     }
+}
+
+/// Values in a block of rows of the pair representation: 32 MiB of f32.
+const BLOCK_VALUES: usize = 8 << 20;
+
+/// Calls `task` with views of consecutive rows of `z` `[1, n, n, c]` and their numbers, so that what is made for a block does
+/// not take the memory of the whole.
+pub(super) fn for_row_blocks(z: &Tensor, mut task: impl FnMut(&Tensor, Range<usize>) -> Result<()>) -> Result<()> {
+    let (_, n, m, c) = z.dims4()?;
+    let rows = (BLOCK_VALUES / (m * c)).clamp(1, n);
+    (0..n).step_by(rows).try_for_each(|start| {
+        let end = (start + rows).min(n);
+        task(&z.narrow(1, start, end - start)?, start..end)
+    })
 }
 
 /// Recycling: what the previous cycle made, normalised and projected, is added to the initial representations.
@@ -113,18 +139,21 @@ impl Recycling {
         })
     }
 
-    /// Alg. 1 line 8; `None` before the first cycle, when the previous representation is zero.
+    /// Alg. 1 line 8, in the memory of the previous representation; `None` before the first cycle, when that is zero.
     pub fn pair(&self, initial: &InitialEmbedding, batch: &Batch, previous: Option<Tensor>) -> Result<Tensor> {
-        let z = initial.pair(batch)?;
         match previous {
-            Some(previous) => add_in_place(&z, &norm_linear(&previous, &self.norm_z, &self.z)?)?,
+            Some(z) => {
+                norm_linear_in_place(&z, &self.norm_z, &self.z)?;
+                initial.add_pair_to(&z, batch)?;
+                Ok(z)
+            }
             None => {
+                let z = initial.pair(batch)?;
                 let zero = Tensor::zeros((1, 1, z.dim(3)?), z.dtype(), z.device())?;
-                let shift = norm_linear(&zero, &self.norm_z, &self.z)?.flatten_all()?;
-                add_in_place(&z, &shift)?;
+                add_in_place(&z, &norm_linear(&zero, &self.norm_z, &self.z)?.flatten_all()?)?;
+                Ok(z)
             }
         }
-        Ok(z)
     }
 
     /// Alg. 1 line 11.

@@ -79,9 +79,9 @@ impl TokenTransformer {
         })
     }
 
-    /// What depends on the conditioned pair representation `z` `[1, n, n, c_z]` alone.
-    pub fn condition(&self, z: &Tensor) -> Result<PairBiases> {
-        let z = self.norm_z.forward(z)?;
+    /// What depends on the conditioned pair representation `z` `[1, n, n, c_z]` alone; it is normalised where it lies.
+    pub fn condition(&self, z: Tensor) -> Result<PairBiases> {
+        self.norm_z.in_place(&z)?;
         let heads: usize = self.blocks.iter().map(|block| block.bias.n()).sum();
         if z.dim(1)? * z.dim(2)? * heads * size_of::<f32>() > KEEP_BYTES {
             return Ok(PairBiases::Made(z));

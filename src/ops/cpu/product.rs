@@ -304,46 +304,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    #[ignore]
-    fn speed() {
-        let isa = Isa::available()[std::env::var("ISA_N").map_or(0, |s| s.parse().unwrap())];
-        let panel = isa.panel();
-        for (m, k, n) in [
-            (96, 128, 96usize),
-            (768, 768, 76),
-            (768, 768, 64),
-            (1536, 768, 64),
-            (768, 1536, 64),
-            (96, 768, 1280),
-            (512, 128, 96),
-            (128, 128, 96),
-            (256, 256, 256),
-            (76, 76, 76),
-            (256, 32, 32),
-            (24, 76, 32),
-        ] {
-            let (w, x) = (noise(m * k, 1), noise(k * (n + panel), 2));
-            let mut y = vec![0.; m * (n + panel)];
-            let mut best = f64::MAX;
-            for _ in 0..20 {
-                let t = std::time::Instant::now();
-                let reps = (200_000_000 / (m * k * n)).max(1);
-                for _ in 0..reps {
-                    product(
-                        isa,
-                        Left { values: &w, order: Order::Rows(k), m },
-                        k,
-                        Panels { values: &x, row: panel, next: k * panel },
-                        n,
-                        Panels { values: &mut y, row: n.div_ceil(panel) * panel, next: panel },
-                        Init::Zero,
-                    );
-                }
-                best = best.min(t.elapsed().as_secs_f64() / reps as f64);
-            }
-            println!("{m}x{k}x{n}: {:.1} GFLOP/s", 2e-9 * (m * k * n) as f64 / best);
-        }
-    }
 }

@@ -13,7 +13,7 @@ use super::cpu::tensors::{Values, apart, served, update};
 use super::cpu::{BAND, by_bands};
 use super::elementwise::{gate_add_reference, silu_gate_reference};
 use super::linear::{expect_channels, project};
-use super::{Linear, Norm, elementwise};
+use super::{Linear, Norm, elementwise, metal};
 use crate::weights::Weights;
 
 /// AF3 SI Alg. 26: `sigmoid(gain(norm_s(s))) * norm(a) + shift(norm_s(s))`; the norm of `a` has no parameters.
@@ -70,10 +70,13 @@ impl AdaNorm {
     /// `a` `[b, n, c_a]` -> `gain * norm(a) + shift`.
     pub fn apply(&self, a: &Tensor, condition: &AdaCondition) -> Result<Tensor> {
         let c = self.norm_a.c();
+        expect_channels(a, c, "adaptive norm")?;
+        if metal::served(a) {
+            return metal::layer_norm(a, Some(&condition.gain), Some(&condition.shift))?.run();
+        }
         if !served(a) {
             return self.apply_reference(a, condition);
         }
-        expect_channels(a, c, "adaptive norm")?;
         let (a, isa) = (a.contiguous()?, Isa::best());
         let values = Values::of(&a)?;
         let gain = condition.gain.contiguous()?;

@@ -6,9 +6,13 @@ use super::cpu::pointwise::{Function, softmax_rows};
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
 use super::cpu::{BAND, by_bands};
+use super::metal;
 
 /// `x * sigmoid(g)`; one shape.
 pub fn sigmoid_gate(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    if metal::served(x) {
+        return metal::map(metal::Map::SigmoidGate, x, Some(g))?.run();
+    }
     if !served(x) || x.dims() != g.dims() {
         return sigmoid_gate_reference(x, g);
     }
@@ -22,6 +26,9 @@ pub fn sigmoid_gate_reference(x: &Tensor, g: &Tensor) -> Result<Tensor> {
 
 /// `silu(a) * b`; one shape.
 pub fn silu_gate(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if metal::served(a) {
+        return metal::map(metal::Map::SiluGate, a, Some(b))?.run();
+    }
     if !served(a) || a.dims() != b.dims() {
         return silu_gate_reference(a, b);
     }
@@ -35,6 +42,9 @@ pub fn silu_gate_reference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// `max(x, 0)`.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
+    if metal::served(x) {
+        return metal::map(metal::Map::Relu, x, None)?.run();
+    }
     if served(x) { made(Function::Relu, x, None) } else { x.relu() }
 }
 
@@ -90,6 +100,9 @@ pub fn gate_add_reference(dst: &Tensor, g: &Tensor, x: &Tensor) -> Result<()> {
 
 /// `1 / (1 + exp(-x))`.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    if metal::served(x) {
+        return metal::map(metal::Map::Sigmoid, x, None)?.run();
+    }
     if served(x) { made(Function::Sigmoid, x, None) } else { ops::sigmoid(x) }
 }
 
@@ -128,6 +141,18 @@ fn changed(
     b: Option<&Tensor>,
     otherwise: impl Fn() -> Result<()>,
 ) -> Result<()> {
+    let fits = |x: &Tensor| x.broadcast_as(dst.dims()).is_ok();
+    if metal::served(dst) && dst.rank() <= 4 && fits(a) && b.is_none_or(fits) {
+        let function = match function {
+            Function::Add => metal::Change::Add,
+            Function::AddProduct => metal::Change::AddProduct,
+            Function::AddSigmoidGate => metal::Change::AddSigmoidGate,
+            _ => return otherwise(),
+        };
+        let (a, b) = (apart(a, dst)?, b.map(|b| apart(b, dst)).transpose()?);
+        metal::change(function, dst, &a, b.as_ref())?.run()?;
+        return Ok(());
+    }
     if !served(dst) || !repeats(a, dst) || !b.is_none_or(|b| repeats(b, dst)) {
         return otherwise();
     }

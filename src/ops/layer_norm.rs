@@ -1,7 +1,6 @@
 //! Layer normalisation, two-pass, and its product with a linear layer.
 use candle_core::{D, Result, Tensor};
 
-use super::Linear;
 use super::cpu::columns::Write;
 use super::cpu::dense::{Rows, Target, dense};
 use super::cpu::pointwise::{Affine, norm_rows};
@@ -11,6 +10,7 @@ use super::cpu::tensors::{Values, served, update};
 use super::cpu::{BAND, by_bands};
 use super::elementwise::write_back;
 use super::linear::{expect_channels, project};
+use super::{Linear, metal};
 use crate::weights::{Param, Weights};
 
 /// Added to the variance in every model of the family.
@@ -47,10 +47,14 @@ impl Norm {
 
     /// `x` `[.., c]` -> the same shape, each row of mean 0 and variance 1, then scaled and shifted.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        expect_channels(x, self.c, "layer norm")?;
+        if metal::served(x) {
+            let [weight, bias] = self.tensors(x)?;
+            return metal::layer_norm(x, weight.as_ref(), bias.as_ref())?.run();
+        }
         if !served(x) {
             return self.forward_reference(x);
         }
-        expect_channels(x, self.c, "layer norm")?;
         let (x, affine, isa) = (x.contiguous()?, self.affine()?, Isa::best());
         let values = Values::of(&x)?;
         let mut normed = vec![0.; values.len()];
@@ -82,6 +86,12 @@ impl Norm {
     pub(super) fn affine<'a>(&'a self) -> Result<Affine<'a>> {
         let values = |p: &'a Option<Param>| p.as_ref().map(Param::as_slice).transpose();
         Ok(Affine { weight: values(&self.weight)?, bias: values(&self.bias)?, step: 0 })
+    }
+
+    /// Its parameters where `x` is and as it is.
+    pub(super) fn tensors(&self, x: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        let tensor = |p: &Option<Param>| p.as_ref().map(|p| p.tensor(x.device())?.to_dtype(x.dtype())).transpose();
+        Ok([tensor(&self.weight)?, tensor(&self.bias)?])
     }
 
     /// `forward` in plain tensor operations.

@@ -9,6 +9,7 @@ mod elementwise;
 mod layer_norm;
 mod linear;
 mod local_attention;
+pub mod metal;
 mod outer_product_mean;
 mod pair_average;
 #[cfg(test)]

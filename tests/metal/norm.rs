@@ -1,0 +1,78 @@
+//! Layer norm and adaptive layer norm.
+use candle_core::{DType, Result, Tensor};
+use fold::ops::Norm;
+use mslcpu::{Build, Order};
+
+use super::{Noise, close, shim};
+
+#[test]
+fn norms_of_ragged_rows() -> Result<()> {
+    if !shim::present() {
+        return Ok(());
+    }
+    let mut noise = Noise(1);
+    for (rows, c) in [(1, 1), (9, 24), (17, 128), (3, 130), (8, 833)] {
+        let x = (noise.tensor(&[rows, c])? + 3.)?;
+        let (w, b) = (noise.param(&[c])?, noise.param(&[c])?);
+        let norms = [
+            Norm::plain(c),
+            Norm::new(Some(w.clone()), None, c),
+            Norm::new(None, Some(b.clone()), c),
+            Norm::new(Some(w), Some(b), c),
+        ];
+        for (i, norm) in norms.iter().enumerate() {
+            let what = format!("layer norm {rows} x {c}, form {i}");
+            let got = shim::in_every_order(&what, || norm.forward(&x))?;
+            close(&what, &got, &norm.forward_reference(&x)?, 2e-6)?;
+        }
+    }
+    Ok(())
+}
+
+/// Narrowed and transposed views, which are read where they lie.
+#[test]
+fn norms_of_views() -> Result<()> {
+    if !shim::present() {
+        return Ok(());
+    }
+    let mut noise = Noise(2);
+    let z = noise.tensor(&[2, 7, 5, 12])?;
+    let norm = Norm::new(Some(noise.param(&[12])?), Some(noise.param(&[12])?), 12);
+    let views = [
+        ("transposed", z.transpose(1, 2)?),
+        ("narrowed", z.narrow(1, 2, 3)?),
+        ("both", z.narrow(1, 2, 3)?.transpose(1, 2)?.narrow(2, 1, 2)?),
+        ("channels apart", noise.tensor(&[2, 12, 5])?.transpose(1, 2)?),
+        ("broadcast", z.narrow(0, 0, 1)?.broadcast_as((3, 7, 5, 12))?),
+    ];
+    for (what, view) in &views {
+        let got = shim::in_every_order(what, || norm.forward(view))?;
+        close(&format!("layer norm, {what}"), &got, &norm.forward_reference(view)?, 2e-6)?;
+    }
+    let constant = Tensor::full(7f32, (3, 40), z.device())?;
+    let got = shim::in_every_order("constant", || Norm::plain(40).forward(&constant))?;
+    close("layer norm of a constant", &got, &constant.zeros_like()?, 0.)
+}
+
+/// A mean far larger than the deviation, which a one-pass variance loses.
+#[test]
+fn norm_far_from_zero() -> Result<()> {
+    if !shim::present() {
+        return Ok(());
+    }
+    let (x, norm) = ((Noise(3).tensor(&[3, 128])? + 1000.)?, Norm::plain(128));
+    let got = shim::in_every_order("far", || norm.forward(&x))?;
+    close("layer norm far from zero", &got, &norm.forward_reference(&x)?, 2e-4)
+}
+
+/// Values in half precision, sums in single.
+#[test]
+fn norm_in_half_precision() -> Result<()> {
+    if !shim::present() {
+        return Ok(());
+    }
+    let mut noise = Noise(4);
+    let (x, norm) = (noise.tensor(&[9, 130])?.to_dtype(DType::F16)?, Norm::new(Some(noise.param(&[130])?), None, 130));
+    let got = shim::with(Build::Sanitized, Order::Forward, || norm.forward(&x))?;
+    close("layer norm f16", &got, &norm.forward_reference(&x.to_dtype(DType::F32)?)?, 1e-3)
+}

@@ -5,7 +5,7 @@ use super::exit;
 use super::ui;
 use super::weights::{weights_files, weights_folder};
 use crate::device::DeviceChoice;
-use crate::pipelines::doctor::{Check, doctor};
+use crate::pipelines::doctor::{Check, Kernels, doctor, kernels};
 
 /// Look at device, memory and weights, and check a short prediction against the official program's
 #[derive(Debug, clap::Args)]
@@ -16,10 +16,16 @@ pub struct Args {
     /// Threads on the CPU [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
+    /// Instead, compare every fused operation on the device with plain tensor operations on the CPU
+    #[arg(long)]
+    kernels: bool,
 }
 
 /// Runs the subcommand; the exit code is 0 only if everything is as it should be.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.kernels {
+        return check_kernels(args.device);
+    }
     let folder = weights_folder()?;
     let report = doctor(args.device, &weights_files(&folder)?)?;
     let gb = |bytes: u64| bytes as f64 / 1e9;
@@ -60,4 +66,36 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     ui::print(&text)?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(exit::SOME_FAILED) })
+}
+
+/// The table of `--kernels`; the exit code is 0 only if every operation agrees.
+fn check_kernels(device: DeviceChoice) -> anyhow::Result<ExitCode> {
+    let Kernels { device, checks } = kernels(device)?;
+    let mut text = match device {
+        "cpu" => {
+            "no Metal kernel was run: these are the operations of the CPU, against plain tensor operations\n".to_owned()
+        }
+        device => format!("operations on {device}, against plain tensor operations on the CPU\n"),
+    };
+    let mut wrong = 0;
+    for check in &checks {
+        text += &match check {
+            Ok(check) => {
+                let verdict = if check.passed() { "ok" } else { "FAILED" };
+                wrong += usize::from(!check.passed());
+                let ms = check.elapsed.as_secs_f64() * 1e3;
+                format!("{verdict:6}  {:.1e}  {ms:8.1} ms  {}\n", check.difference, check.name)
+            }
+            Err(error) => {
+                wrong += 1;
+                format!("FAILED  {}\n", ui::chain_of(error))
+            }
+        };
+    }
+    text += &format!("{} operations, {wrong} wrong: largest difference, of the largest value; time\n", checks.len());
+    if wrong > 0 {
+        text += "results of this device are wrong: try --device cpu, and report it with this output\n";
+    }
+    ui::print(&text)?;
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::SOME_FAILED) })
 }

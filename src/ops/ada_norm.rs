@@ -152,6 +152,11 @@ impl ConditionedTransition {
 
     /// Updates `a` `[b, n, c_a]` in place.
     pub fn add_with(&self, a: &Tensor, condition: &TransitionCondition) -> Result<()> {
+        if metal::served(a) {
+            let n = self.ada_norm.apply(a, &condition.norm)?;
+            let h = elementwise::silu_gate(&self.a.forward(&n)?, &self.b.forward(&n)?)?;
+            return elementwise::gate_add(a, &condition.gate, &self.out.forward(&h)?);
+        }
         if !served(a) {
             return self.add_with_reference(a, condition);
         }

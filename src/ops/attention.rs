@@ -8,7 +8,7 @@ use super::cpu::tensors::{Values, served};
 use super::elementwise::{sigmoid_gate_reference, softmax_reference};
 use super::layer_norm::norm_linear_reference;
 use super::linear::{expect_channels, project};
-use super::{Linear, Norm};
+use super::{Linear, Norm, metal};
 use crate::weights::Weights;
 
 /// Projections to queries, keys and values, attention, optional gate, output projection.
@@ -84,6 +84,13 @@ pub fn attention(
     gate: Option<&Tensor>,
     n_head: usize,
 ) -> Result<Tensor> {
+    if metal::served(q) {
+        let core = metal::Attention { q, k, v, gate, n_head };
+        return match core.served(biases.len()) {
+            true => core.to_all(biases)?.run(),
+            false => attention_reference(q, k, v, biases, gate, n_head),
+        };
+    }
     if !served(q) {
         return attention_reference(q, k, v, biases, gate, n_head);
     }
@@ -151,6 +158,9 @@ pub fn attention_reference(
 /// `z` `[n, m, c]` or `[b, n, m, c]` -> `[h, n, m]` or `[b, h, n, m]`; the norm may be done already.
 pub fn pair_bias(z: &Tensor, norm: Option<&Norm>, lin: &Linear) -> Result<Tensor> {
     expect_channels(z, lin.k(), "pair bias")?;
+    if metal::served(z) && matches!(z.rank(), 3 | 4) {
+        return pair_bias_on_metal(z, norm, lin);
+    }
     let (&[.., n, m, _], true) = (z.dims(), served(z) && matches!(z.rank(), 3 | 4)) else {
         return pair_bias_reference(z, norm, lin);
     };
@@ -165,6 +175,23 @@ pub fn pair_bias(z: &Tensor, norm: Option<&Norm>, lin: &Linear) -> Result<Tensor
         cpu::pair::bias(Isa::best(), &values, norm, lin.dense()?, n * m, Shared::new(&mut bias));
     }
     Tensor::from_vec(bias, dims, z.device())
+}
+
+/// `pair_bias` in blocks of rows, each turned into planes as soon as it is made.
+fn pair_bias_on_metal(z: &Tensor, norm: Option<&Norm>, lin: &Linear) -> Result<Tensor> {
+    if z.rank() == 4 {
+        let samples = (0..z.dim(0)?).map(|i| pair_bias_on_metal(&z.get(i)?, norm, lin));
+        return Tensor::stack(&samples.collect::<Result<Vec<_>>>()?, 0);
+    }
+    let ((n, m, c), h) = (z.dims3()?, lin.n());
+    let bias = Tensor::zeros((h, n * m), z.dtype(), z.device())?;
+    for (start, len) in metal::blocks(n, m * (c + h)) {
+        let rows = z.narrow(0, start, len)?;
+        let rows = norm.map_or(Ok(rows.clone()), |norm| norm.forward(&rows))?;
+        let rows = lin.forward(&rows)?.reshape((len * m, h))?;
+        metal::planes(&bias.narrow(1, start * m, len * m)?, &rows, None, None)?.run()?;
+    }
+    bias.reshape((h, n, m))
 }
 
 /// `pair_bias` in plain tensor operations.

@@ -6,8 +6,9 @@ use super::cpu::dense::{Dense, Rows, Target, dense};
 use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
-use super::elementwise::add_in_place_reference;
+use super::elementwise::{add_in_place, add_in_place_reference};
 use super::layer_norm::Norm;
+use super::metal;
 use crate::weights::{Param, Weights};
 
 /// A linear layer from `k` to `n` channels.
@@ -53,6 +54,9 @@ impl Linear {
     pub fn add_to(&self, dst: &Tensor, x: &Tensor) -> Result<()> {
         expect_channels(x, self.k(), "linear layer")?;
         expect_channels(dst, self.n(), "linear layer")?;
+        if metal::served(dst) {
+            return add_in_place(dst, &self.forward_reference(x)?);
+        }
         if !served(dst) || dst.elem_count() / self.n() != x.elem_count() / self.k() {
             return add_in_place_reference(dst, &self.forward_reference(x)?);
         }

@@ -6,6 +6,7 @@ use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, served};
 use super::elementwise::{sigmoid_gate_reference, softmax_reference};
+use super::metal;
 
 /// The tensors of a windowed attention over atoms.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,15 @@ pub struct LocalAttention<'a> {
 impl LocalAttention<'_> {
     /// Block `b` holds queries `b * n_query ..`; the result is `[b, n_atom, h * d]`.
     pub fn forward(&self) -> Result<Tensor> {
+        if metal::served(self.q) {
+            let (_, n_block, n_head, n_query, _) = self.bias.dims5()?;
+            self.check(self.q.dim(1)?, n_block, n_query)?;
+            let core = metal::Attention { q: self.q, k: self.k, v: self.v, gate: self.gate, n_head };
+            return match core.served(1) && n_query <= 32 {
+                true => core.in_windows(self.bias, self.starts)?.run(),
+                false => self.forward_reference(),
+            };
+        }
         if !served(self.q) {
             return self.forward_reference();
         }

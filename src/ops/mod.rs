@@ -4,6 +4,7 @@
 //! what each kernel is tested against.
 mod ada_norm;
 mod attention;
+mod check;
 mod cpu;
 mod elementwise;
 mod layer_norm;
@@ -20,6 +21,7 @@ mod triangle_multiplication;
 
 pub use ada_norm::{AdaCondition, AdaNorm, ConditionedTransition, TransitionCondition};
 pub use attention::{Attention, attention, attention_reference, pair_bias, pair_bias_reference};
+pub use check::{Check, check};
 pub use elementwise::{
     add_in_place, add_in_place_reference, add_sigmoid_gate, add_sigmoid_gate_reference, gate_add, gate_add_reference,
     relu, sigmoid, sigmoid_gate, sigmoid_gate_reference, silu_gate, silu_gate_reference, softmax, softmax_reference,
@@ -27,6 +29,7 @@ pub use elementwise::{
 pub use layer_norm::{Norm, norm_linear, norm_linear_in_place, norm_linear_reference};
 pub use linear::Linear;
 pub use local_attention::LocalAttention;
+pub use metal::settle;
 pub use outer_product_mean::OuterProductMean;
 pub use pair_average::PairWeightedAverage;
 pub use transition::SwiGluTransition;

@@ -5,8 +5,8 @@ use super::cpu::msa;
 use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
-use super::elementwise::add_in_place_reference;
-use super::{Linear, Norm};
+use super::elementwise::{add_in_place_reference, gate_add};
+use super::{Linear, Norm, metal};
 use crate::weights::Weights;
 
 /// Added to the number of sequences both residues are in.
@@ -38,6 +38,9 @@ impl OuterProductMean {
         if z.dims() != [b, n, n, self.out.n()] || mask.dims() != [b, r, n] || c_m != self.a.k() {
             candle_core::bail!("outer product mean of {:?}, mask {:?}, to {:?}", m.dims(), mask.dims(), z.dims())
         }
+        if metal::served(z) && r * n > 0 {
+            return self.add_to_on_metal(z, m, mask);
+        }
         if !served(z) || r * n == 0 {
             return self.add_to_reference(z, m, mask);
         }
@@ -56,6 +59,26 @@ impl OuterProductMean {
             samples.for_each(|((z, m), mask)| layer.run(Isa::best(), Shared::new(z), m, mask));
             Ok(())
         })
+    }
+
+    /// `add_to` in blocks of the first residue.
+    fn add_to_on_metal(&self, z: &Tensor, m: &Tensor, mask: &Tensor) -> Result<()> {
+        let ((b, r, n, _), c) = (m.dims4()?, self.a.n());
+        for sample in 0..b {
+            let (z, mask) = (z.get(sample)?, mask.get(sample)?);
+            let m = self.norm.forward(&m.get(sample)?)?; // [r, n, c_m]
+            let masked = |lin: &Linear| lin.forward(&m)?.broadcast_mul(&mask.unsqueeze(D::Minus1)?);
+            let left = masked(&self.a)?.reshape((r, n * c))?.t()?.contiguous()?; // [(i c), r]
+            let right = masked(&self.b)?.reshape((r, n * c))?; // [r, (j e)]
+            let count = (mask.t()?.contiguous()?.matmul(&mask.contiguous()?)? + EPS)?.recip()?; // [n, n]
+            for (start, len) in metal::blocks(n, n * (2 * c * c + self.out.n())) {
+                let outer = left.narrow(0, start * c, len * c)?.matmul(&right)?.reshape((len, c, n, c))?;
+                let outer = outer.transpose(1, 2)?.contiguous()?.reshape((len, n, c * c))?;
+                let inverse = count.narrow(0, start, len)?.unsqueeze(D::Minus1)?;
+                gate_add(&z.narrow(0, start, len)?, &inverse, &self.out.forward(&outer)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// `add_to` in plain tensor operations.

@@ -8,7 +8,7 @@ use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::add_in_place_reference;
 use super::linear::expect_channels;
-use super::{Linear, Norm, elementwise};
+use super::{Linear, Norm, elementwise, metal};
 use crate::weights::Weights;
 
 /// `x += out(silu(a n) * b n)`, `n = norm(x)`.
@@ -33,10 +33,13 @@ impl SwiGluTransition {
 
     /// Updates `x` `[.., c]` in place; where `mask` `[..]` is given, the update is multiplied by it.
     pub fn add_to(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<()> {
+        expect_channels(x, self.out.n(), "transition")?;
+        if metal::served(x) && x.is_contiguous() {
+            return self.add_to_on_metal(x, mask);
+        }
         if !served(x) {
             return self.add_to_reference(x, mask);
         }
-        expect_channels(x, self.out.n(), "transition")?;
         let mask = mask.map(|mask| apart(mask, x)).transpose()?;
         let mask = mask.as_ref().map(Values::of).transpose()?;
         let mask = mask.as_deref();
@@ -54,6 +57,24 @@ impl SwiGluTransition {
             dense::swiglu(Isa::best(), rows, m, layers, target);
             Ok(())
         })
+    }
+
+    /// `add_to` in blocks of rows.
+    fn add_to_on_metal(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<()> {
+        let (c, m) = (self.out.n(), x.elem_count() / self.out.n());
+        let x = x.reshape((m, c))?;
+        let mask = mask.map(|mask| mask.reshape((m, 1))).transpose()?;
+        for (start, len) in metal::blocks(m, 3 * self.a.n() + 2 * c) {
+            let rows = x.narrow(0, start, len)?;
+            let n = self.norm.forward(&rows)?;
+            let h = elementwise::silu_gate(&self.a.forward(&n)?, &self.b.forward(&n)?)?;
+            let update = self.out.forward(&h)?;
+            match &mask {
+                Some(mask) => elementwise::gate_add(&rows, &mask.narrow(0, start, len)?, &update)?,
+                None => elementwise::add_in_place(&rows, &update)?,
+            }
+        }
+        Ok(())
     }
 
     /// `add_to` in plain tensor operations.

@@ -1,14 +1,14 @@
 //! Triangle attention: AF2 SI Alg. 13-14, AF3 SI Alg. 14-15.
 use candle_core::{Result, Tensor};
 
-use super::attention::pair_bias_reference;
+use super::attention::{pair_bias, pair_bias_reference};
 use super::cpu::pair;
 use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
-use super::elementwise::add_in_place_reference;
+use super::elementwise::{add_in_place, add_in_place_reference};
 use super::triangle_multiplication::pair_size;
-use super::{Attention, Linear, Norm};
+use super::{Attention, Linear, Norm, metal};
 use crate::weights::Weights;
 
 /// The node that the edges of one attention share.
@@ -60,6 +60,9 @@ impl TriangleAttention {
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]` (1 = real) hides keys.
     pub fn add_to(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        if metal::served(z) {
+            return self.add_to_on_metal(z, mask);
+        }
         if !served(z) {
             return self.add_to_reference(z, mask);
         }
@@ -84,6 +87,32 @@ impl TriangleAttention {
             samples.for_each(|(z, mask)| layer.run(Isa::best(), Shared::new(z), mask));
             Ok(())
         })
+    }
+
+    /// `add_to` in blocks of rows, or of columns, which are read and changed where they lie.
+    fn add_to_on_metal(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        let n = pair_size(z, mask, self.norm.c())?;
+        let hidden = ((mask - 1.)? * 1e9)?;
+        let c = 5 * self.attention.q.n() + 2 * self.norm.c();
+        for sample in 0..z.dim(0)? {
+            let (z, hidden) = (z.get(sample)?, hidden.get(sample)?);
+            let bias = pair_bias(&z, Some(&self.norm), &self.bias)?; // of z before any update
+            let bias = match self.bias_order {
+                BiasOrder::QueryKey => bias,
+                BiasOrder::KeyQuery => bias.t()?,
+            };
+            let (z, hidden) = match self.node {
+                Node::Starting => (z, hidden),
+                Node::Ending => (z.transpose(0, 1)?, hidden.t()?),
+            };
+            for (start, len) in metal::blocks(n, n * c) {
+                let rows = z.narrow(0, start, len)?;
+                let x = self.norm.forward(&rows)?; // [len, n, c_z]: the row is the batch
+                let hidden = hidden.narrow(0, start, len)?.unsqueeze(1)?.unsqueeze(1)?;
+                add_in_place(&rows, &self.attention.forward(&x, &x, &[&hidden, &bias])?)?;
+            }
+        }
+        Ok(())
     }
 
     /// `add_to` in plain tensor operations.

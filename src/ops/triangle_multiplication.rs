@@ -5,8 +5,8 @@ use super::cpu::pair;
 use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
-use super::elementwise::{add_sigmoid_gate_reference, sigmoid_gate_reference};
-use super::{Linear, Norm};
+use super::elementwise::{add_sigmoid_gate, add_sigmoid_gate_reference, sigmoid_gate_reference};
+use super::{Linear, Norm, metal};
 use crate::weights::Weights;
 
 /// Which two edges of the triangle i-j-k update edge ij: out of i and j, or in from k.
@@ -46,6 +46,9 @@ impl TriangleMultiplication {
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]` (1 = real).
     pub fn add_to(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        if metal::served(z) && self.out.k() <= metal::MAX_PLANES {
+            return self.add_to_on_metal(z, mask);
+        }
         if !served(z) {
             return self.add_to_reference(z, mask);
         }
@@ -68,6 +71,41 @@ impl TriangleMultiplication {
             samples.for_each(|(z, mask)| layer.run(Isa::best(), Shared::new(z), mask));
             Ok(())
         })
+    }
+
+    /// `add_to` in blocks of rows around one product of all planes; a, b and x are whole: `3 c n^2` values.
+    fn add_to_on_metal(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
+        let (n, c, c_z) = (pair_size(z, mask, self.out.n())?, self.out.k(), self.out.n());
+        for sample in 0..z.dim(0)? {
+            let (z, mask) = (z.get(sample)?, mask.get(sample)?.contiguous()?.reshape(n * n)?);
+            let x = {
+                let ab = Tensor::zeros((2 * c, n * n), z.dtype(), z.device())?;
+                for (start, len) in metal::blocks(n, n * (c_z + 4 * c)) {
+                    let (first, pairs) = (start * n, len * n);
+                    let x = self.norm_in.forward(&z.narrow(0, start, len)?)?;
+                    let gate = self.ab_gate.forward(&x)?.reshape((pairs, 2 * c))?;
+                    let x = self.ab.forward(&x)?.reshape((pairs, 2 * c))?;
+                    let mask = mask.narrow(0, first, pairs)?;
+                    metal::planes(&ab.narrow(1, first, pairs)?, &x, Some(&gate), Some(&mask))?.run()?;
+                }
+                let part = |i: usize| ab.narrow(0, i * c, c)?.reshape((c, n, n));
+                let (a, b) = (part(0)?, part(1)?);
+                match self.edges {
+                    Edges::Outgoing => a.matmul(&b.t()?)?,
+                    Edges::Incoming => a.t()?.matmul(&b)?,
+                }
+            };
+            let x = x.reshape((c, n * n))?;
+            let [scale, shift] = self.norm_out.tensors(&x)?;
+            for (start, len) in metal::blocks(n, n * (c + 3 * c_z)) {
+                let rows = z.narrow(0, start, len)?;
+                let x = x.narrow(1, start * n, len * n)?;
+                let x = metal::planes_norm(&x, scale.as_ref(), shift.as_ref())?.run()?;
+                let x = self.out.forward(&x)?.reshape((len, n, c_z))?;
+                add_sigmoid_gate(&rows, &x, &self.out_gate.forward(&self.norm_in.forward(&rows)?)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// `add_to` in plain tensor operations.

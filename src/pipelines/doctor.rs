@@ -11,6 +11,7 @@ use crate::features::af3::{feature_noise, featurise};
 use crate::features::noise::TorchGenerator;
 use crate::models::af3::sample::sample;
 use crate::models::openfold3::{OpenFold3, config};
+use crate::ops::{self, Check as KernelCheck};
 use crate::query::{Chain, Query};
 use crate::weights::{Weights, WeightsError};
 
@@ -77,12 +78,32 @@ const GOLDEN: &str = include_str!("doctor_golden.tsv");
 pub fn doctor(choice: DeviceChoice, weights: &[PathBuf]) -> Result<Report, DoctorError> {
     let device = choice.open()?;
     Ok(Report {
-        device: if device.is_cpu() { "cpu" } else { "metal" },
+        device: name(&device),
         n_thread: device::threads(),
         memory: device::memory(),
         weights: weights.iter().map(|path| (path.clone(), look(path))).collect(),
         check: check(&device)?,
     })
+}
+
+/// The fused operations of a device.
+#[derive(Debug)]
+pub struct Kernels {
+    /// Name of the device.
+    pub device: &'static str,
+    /// What was found of each, or why it cannot run.
+    pub checks: Vec<Result<KernelCheck, DoctorError>>,
+}
+
+/// Compares every fused operation on the device with its reference in plain tensor operations on the CPU.
+pub fn kernels(choice: DeviceChoice) -> Result<Kernels, DoctorError> {
+    let device = choice.open()?;
+    let checks = ops::check(&device).into_iter().map(|check| check.map_err(DoctorError::Network)).collect();
+    Ok(Kernels { device: name(&device), checks })
+}
+
+fn name(device: &Device) -> &'static str {
+    if device.is_cpu() { "cpu" } else { "metal" }
 }
 
 /// Builds the model over a weights file: every tensor there, none too many.

@@ -194,3 +194,13 @@ fn the_doctor_finds_this_machine_sound() {
         assert!(text.contains(what), "{what}: {text}");
     }
 }
+
+#[test]
+fn the_doctor_compares_each_operation() {
+    let folder = query();
+    let output = succeed(folder.path(), "doctor --device cpu --kernels");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for what in ["no Metal kernel was run", "triangle attention, ending", "22 operations, 0 wrong"] {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+}

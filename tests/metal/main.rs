@@ -2,13 +2,17 @@
 //!
 //! The operations are called as models call them, with the shim in place of the GPU: what is tested is the way they take
 //! on Metal, from layouts to the launch and through the shader, in four thread orders and under sanitizers.
+mod attention;
 mod elementwise;
+mod faults;
 mod norm;
+mod pair;
 mod shim;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use fold::ops::metal::SHADERS;
 use fold::weights::Param;
+use mslcpu::{Build, Order};
 
 /// A stream of numbers, about normally distributed, the same in every run.
 struct Noise(u64);
@@ -49,6 +53,19 @@ fn close(what: &str, got: &Tensor, want: &Tensor, tolerance: f32) -> Result<()> 
     }
     println!("{what}: {worst:.1e}");
     Ok(())
+}
+
+/// What `fold doctor --kernels` runs on a Mac.
+#[test]
+fn operations_of_the_doctor() {
+    if !shim::present() {
+        return;
+    }
+    for check in shim::with(Build::Plain, Order::Forward, || fold::ops::check(&Device::Cpu)) {
+        let check = check.expect("the shim runs it");
+        println!("{}: {:.1e}", check.name, check.difference);
+        assert!(check.passed(), "{check:?}");
+    }
 }
 
 #[test]

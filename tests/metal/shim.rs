@@ -29,8 +29,13 @@ thread_local! {
 
 /// Calls `f` with the shim in place of the GPU.
 pub fn with<R>(build: Build, order: Order, f: impl FnOnce() -> R) -> R {
-    SETTINGS.set((build, order));
+    set(build, order);
     metal::stand_in(execute, f)
+}
+
+/// How `execute` builds and runs from now on, on this thread.
+pub fn set(build: Build, order: Order) {
+    SETTINGS.set((build, order));
 }
 
 /// `f` in each order of threads, all of which must give the same bits, and once sanitized.
@@ -69,7 +74,8 @@ pub fn strict(shader: &Shader) -> Result<Vec<String>> {
     Program::strict(folder(), stem, shader.source).map_err(candle_core::Error::wrap)
 }
 
-fn execute(job: &Job) -> Result<Tensor> {
+/// Runs a job on the CPU.
+pub fn execute(job: &Job) -> Result<Tensor> {
     let (build, order) = SETTINGS.get();
     let launch = &job.launch;
     let program = program(launch.shader, build)?;

@@ -8,7 +8,7 @@ use super::config::Config;
 use super::pairformer::PairBlock;
 use crate::features::af3::N_RESTYPE;
 use crate::features::noise::NoiseSource;
-use crate::ops::{BiasOrder, Linear, OuterProductMean, PairWeightedAverage, SwiGluTransition};
+use crate::ops::{BiasOrder, Linear, OuterProductMean, PairWeightedAverage, SwiGluTransition, settle};
 use crate::weights::{Param, Weights};
 
 /// Rows of the alignment to the MSA representation: Alg. 8 lines 1-4.
@@ -138,6 +138,9 @@ impl MsaModule {
 
     /// Updates `m` and `z` in place.
     pub fn update(&self, m: &Tensor, z: &Tensor, msa_mask: &Tensor, pair_mask: &Tensor) -> Result<()> {
-        self.blocks.iter().try_for_each(|block| block.update(m, z, msa_mask, pair_mask))
+        self.blocks.iter().try_for_each(|block| {
+            block.update(m, z, msa_mask, pair_mask)?;
+            settle(z)
+        })
     }
 }

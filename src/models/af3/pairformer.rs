@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use super::config::{PairConfig, PairformerConfig};
 use crate::ops::{
     Attention, BiasOrder, Edges, Linear, Node, Norm, SwiGluTransition, TriangleAttention, TriangleMultiplication,
-    add_in_place, pair_bias,
+    add_in_place, pair_bias, settle,
 };
 use crate::weights::Weights;
 
@@ -128,6 +128,7 @@ impl Pairformer {
     ) -> Result<()> {
         for (i, block) in self.blocks.iter().enumerate() {
             block.update(s, z, mask, pair_mask)?;
+            settle(z)?;
             after_block(i + 1);
         }
         Ok(())

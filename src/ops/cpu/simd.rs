@@ -134,19 +134,19 @@ pub enum Isa {
 impl Isa {
     /// All that this machine has, the widest first.
     pub fn available() -> Vec<Self> {
-        let mut all = vec![];
+        let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-                all.push(Self::Avx512);
-            }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 all.push(Self::Avx2);
+            }
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+                all.push(Self::Avx512);
             }
         }
         #[cfg(target_arch = "aarch64")]
         all.push(Self::Neon);
-        all.push(Self::Portable);
+        all.reverse();
         all
     }
 

@@ -4,18 +4,22 @@ use std::cell::Cell;
 
 use candle_core::{DType, Result, Tensor};
 
+mod attention;
 mod elementwise;
 mod launch;
 mod norm;
+mod pair;
 #[cfg(target_os = "macos")]
 mod run;
 
+pub(super) use attention::Attention;
 pub(super) use elementwise::{Change, Map, change, map};
 pub use launch::{Arg, Job, Launch, Output, Shader};
 pub(super) use norm::layer_norm;
+pub(super) use pair::{MAX_PLANES, planes, planes_norm};
 
 /// Every shader of the program.
-pub const SHADERS: [&Shader; 2] = [&norm::SHADER, &elementwise::SHADER];
+pub const SHADERS: [&Shader; 4] = [&norm::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER];
 
 /// Runs a job: gives what it makes, or the tensor that it has changed.
 pub type Executor = fn(&Job) -> Result<Tensor>;
@@ -38,6 +42,23 @@ pub(super) fn served(x: &Tensor) -> bool {
     let here = STAND_IN.get().is_some() || (cfg!(target_os = "macos") && x.device().is_metal());
     // Indices are 32-bit.
     here && matches!(x.dtype(), DType::F32 | DType::F16) && (1..1 << 32).contains(&x.elem_count())
+}
+
+/// Bytes that a block of rows of a layer may take for what it makes on the way.
+const BLOCK: usize = 64 << 20;
+
+/// The ranges of `n` rows whose intermediate values, `values` of f32 a row, keep to a bounded size.
+pub(super) fn blocks(n: usize, values: usize) -> impl Iterator<Item = (usize, usize)> {
+    let rows = (BLOCK / 4 / values.max(1)).clamp(1, n.max(1));
+    (0..n).step_by(rows).map(move |start| (start, rows.min(n - start)))
+}
+
+/// Waits for the GPU, after which candle's pool gives the buffers that nobody holds back to the system; nothing elsewhere.
+///
+/// Launches run later than they are encoded, and the pool only grows until then: called between blocks of a network it
+/// bounds the memory of the run (docs/metal.md).
+pub fn settle(x: &Tensor) -> Result<()> {
+    if x.device().is_metal() { x.device().synchronize() } else { Ok(()) }
 }
 
 impl Job<'_> {

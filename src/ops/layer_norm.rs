@@ -68,6 +68,9 @@ impl Norm {
     /// Normalises `x` `[.., c]` in place.
     pub fn in_place(&self, x: &Tensor) -> Result<()> {
         expect_channels(x, self.c, "layer norm")?;
+        if metal::served(x) {
+            return by_blocks(x, |rows| self.forward(rows));
+        }
         if !served(x) {
             return write_back(x, &self.forward_reference(x)?);
         }
@@ -125,6 +128,9 @@ pub fn norm_linear_reference(x: &Tensor, norm: &Norm, lin: &Linear) -> Result<Te
 pub fn norm_linear_in_place(x: &Tensor, norm: &Norm, lin: &Linear) -> Result<()> {
     expect_channels(x, lin.k(), "linear layer")?;
     expect_channels(x, lin.n(), "linear layer in place")?;
+    if metal::served(x) {
+        return by_blocks(x, |rows| lin.forward(&norm.forward(rows)?));
+    }
     if !served(x) {
         return write_back(x, &norm_linear_reference(x, norm, lin)?);
     }
@@ -137,6 +143,19 @@ pub fn norm_linear_in_place(x: &Tensor, norm: &Norm, lin: &Linear) -> Result<()>
         let target = Target { dst, n: layer.n, write: Write::Set, gate: None, mask: None };
         dense(Isa::best(), rows, m, &[(layer, target)]);
         Ok(())
+    })
+}
+
+/// Overwrites the contiguous `x` `[.., c]` with what `f` makes of blocks of its rows, of the same shape.
+fn by_blocks(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+    if !x.is_contiguous() {
+        candle_core::bail!("in place: {:?} is not contiguous", x.layout())
+    }
+    let c = x.dim(D::Minus1)?;
+    let x = x.reshape(((), c))?;
+    metal::blocks(x.dim(0)?, 2 * c).try_for_each(|(start, len)| {
+        let rows = x.narrow(0, start, len)?;
+        write_back(&rows, &f(&rows)?)
     })
 }
 

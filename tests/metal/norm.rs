@@ -24,6 +24,9 @@ fn norms_of_ragged_rows() -> Result<()> {
             let what = format!("layer norm {rows} x {c}, form {i}");
             let got = shim::in_every_order(&what, || norm.forward(&x))?;
             close(&what, &got, &norm.forward_reference(&x)?, 2e-6)?;
+            let changed = x.force_contiguous()?;
+            shim::with(Build::Plain, Order::Forward, || norm.in_place(&changed))?;
+            close(&format!("{what}, in place"), &changed, &got, 0.)?;
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::features::array::ArrayFileError;
 use crate::features::noise::TorchGenerator;
 use crate::models::af3::config::Config;
 use crate::models::af3::sample::sample;
+use crate::models::af3::token_transformer::KEEP_BYTES;
 use crate::models::openfold3::{self, OpenFold3};
 use crate::query::Query;
 use crate::weights::{Weights, WeightsError};
@@ -409,23 +410,34 @@ impl<'a> Run<'a> {
         cycle * self.n_cycle as u64 + cost.step * self.n_step as u64 + cost.confidence * self.n_sample as u64
     }
 
-    /// Estimated peak memory in bytes.
-    ///
-    /// In units of the pair representation: 1 kept, 1 updated, 2 operands of the triangle multiplication and 1.5 for
-    /// projections, biases and logits; beside it the alignment (representation, its norm and its gates), the constant
-    /// parts of atom attention, and what each sample takes.
+    /// Estimated peak memory in bytes: the weights, the pair representation in the stage that holds most of it, and beside it
+    /// the alignment (representation, its norm and its gates), the constant parts of atom attention, and what each
+    /// sample takes.
     fn estimate(&self, features: &Af3Features) -> u64 {
         let c = &self.config;
         let (n, n_atom) = (features.n_token() as u64, features.n_atom() as u64);
         let float = size_of::<f32>() as u64;
-        let pair = n * n * c.c_z as u64 * float;
         let rows = features.msa.n_seq.min(c.msa.max_rows) as u64;
         let msa = 4 * rows * n * c.c_m as u64 * float + 16 * features.msa.n_seq as u64 * n;
         let blocks = (c.atom_encoder.n_block + c.atom_decoder.n_block) as u64;
         let window = c.n_key as u64 * (4 * c.c_atompair as u64 + blocks * c.atom_encoder.n_head as u64);
         let atoms = n_atom * float * (window + blocks * 8 * c.c_atom as u64 + 400);
         let samples = self.n_sample as u64 * float * (n_atom * 12 * c.c_atom as u64 + n * 8 * c.c_token as u64);
-        self.weight_bytes + 5 * pair + pair / 2 + msa + atoms + samples + (64 << 20)
+        self.weight_bytes + n * n * self.pair_bytes(n) + msa + atoms + samples + (64 << 20)
+    }
+
+    /// Bytes a token pair takes in the stage that holds most: the trunk (representation and one operand of the triangle
+    /// multiplication), the diffusion module (trunk, conditioning, attention biases as long as they are kept), the
+    /// confidence head (trunk, its own representation, an operand or the logits); half a representation more for blocks.
+    fn pair_bytes(&self, n: u64) -> u64 {
+        let c = &self.config;
+        let float = size_of::<f32>() as u64;
+        let pair = c.c_z as u64 * float;
+        let biases = (c.token_transformer.n_block * c.token_transformer.n_head) as u64 * float;
+        let kept = if n * n * biases > KEEP_BYTES as u64 { 0 } else { biases };
+        let own = if self.n_sample > 1 { 2 * pair } else { pair };
+        let logits = (c.heads.n_pae + 2 * c.heads.n_pde + c.heads.n_distogram) as u64 * float;
+        pair / 2 + (2 * pair + kept).max(own + pair.max(logits))
     }
 
     fn check_memory(&self, query: &Query, features: &Af3Features, needed: u64) -> Result<(), PredictError> {
@@ -434,10 +446,10 @@ impl<'a> Run<'a> {
         if needed <= available {
             return Ok(());
         }
-        let n = features.n_token() as f64;
-        let fixed = needed.saturating_sub((5.5 * n * n * self.config.c_z as f64 * 4.0) as u64);
-        let room = available.saturating_sub(fixed) as f64;
-        let largest = (room / (5.5 * self.config.c_z as f64 * 4.0)).sqrt() as usize;
+        let n = features.n_token() as u64;
+        let a_pair = self.pair_bytes(n);
+        let room = available.saturating_sub(needed.saturating_sub(n * n * a_pair));
+        let largest = (room as f64 / a_pair as f64).sqrt() as usize;
         let gb = |bytes: u64| bytes as f64 / 1e9;
         let remedy = if largest > 0 {
             format!("about {largest} tokens fit: shorten the chains, lower --n-samples, or free memory")

@@ -66,7 +66,7 @@ pub enum PairBiases {
 }
 
 /// Above this many bytes the biases of all blocks are not kept: at full size 384 values a token pair, 660 tokens.
-const KEEP_BYTES: usize = 640 << 20;
+pub const KEEP_BYTES: usize = 640 << 20;
 
 impl TokenTransformer {
     /// The transformer of `config`.

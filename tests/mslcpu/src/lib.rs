@@ -1,6 +1,6 @@
 //! Compiles Metal Shading Language with clang++ and runs the kernels on the CPU, for tests on machines without an Apple GPU.
 //!
-//! `clang++ -E` with stub headers, then [`translate`] turns the source into C++17, then clang++ compiles it with one header
+//! `clang++ -E` with stub headers, then `translate` turns the source into C++17, then clang++ compiles it with one header
 //! (shim/msl.h) and a runtime (shim/rt.cpp) into a program that runs one dispatch: every thread is a fibre with its own
 //! stack, 32 of them a SIMD group, threadgroup memory starts as NaN, buffers have their exact length.
 //! docs/metal.md says what this notices and what not.

@@ -84,7 +84,8 @@ fn check_kernels(device: DeviceChoice) -> anyhow::Result<ExitCode> {
                 let verdict = if check.passed() { "ok" } else { "FAILED" };
                 wrong += usize::from(!check.passed());
                 let ms = check.elapsed.as_secs_f64() * 1e3;
-                format!("{verdict:6}  {:.1e}  {ms:8.1} ms  {}\n", check.difference, check.name)
+                let difference = format!("{:.1e}", check.difference);
+                format!("{verdict:6}  {difference:>7}  {ms:8.1} ms  {}\n", check.name)
             }
             Err(error) => {
                 wrong += 1;

@@ -104,7 +104,7 @@ pub(super) fn project<const N: usize>(x: &Tensor, norm: Option<&Norm>, layers: [
     let k = layers[0].k();
     expect_channels(x, k, "linear layer")?;
     let mut made = Vec::with_capacity(N);
-    if served(x) {
+    if served(x) && !metal::served(x) {
         let x = x.contiguous()?;
         let values = Values::of(&x)?;
         let m = values.len() / k.max(1);
@@ -124,7 +124,7 @@ pub(super) fn project<const N: usize>(x: &Tensor, norm: Option<&Norm>, layers: [
         }
     } else {
         let x = match norm {
-            Some(norm) => norm.forward_reference(x)?,
+            Some(norm) => norm.forward(x)?,
             None => x.clone(),
         };
         for layer in layers {

@@ -68,6 +68,18 @@ fn operations_of_the_doctor() {
     }
 }
 
+/// The self-check of `fold doctor`, a short prediction, with every operation on the way it takes on Metal.
+#[test]
+fn self_check_of_the_doctor() -> anyhow::Result<()> {
+    if !shim::present() {
+        return Ok(());
+    }
+    let check = shim::with(Build::Plain, Order::Forward, || fold::pipelines::doctor::check(&Device::Cpu))?;
+    println!("self-check: {:.1e} A from the official program's coordinates", check.difference);
+    assert!(check.passed(), "{check:?}");
+    Ok(())
+}
+
 #[test]
 fn shaders_keep_to_metal() -> Result<()> {
     if !shim::present() {

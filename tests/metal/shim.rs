@@ -2,25 +2,26 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use fold::ops::metal::{self, Arg, Job, Output, Shader};
 use half::f16;
-use mslcpu::{Build, Order, Program, clang};
+use mslcpu::{Build, Order, Program, ready};
 
 /// Where the programs are.
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Says so and gives `false` where there is no compiler for the shaders.
+/// Says so and gives `false` where the shaders cannot be compiled and run.
 pub fn present() -> bool {
-    let found = clang().is_some();
-    if !found {
-        println!("skipped: no clang++ 17 or newer (Debian: clang-19 libclang-rt-19-dev)");
+    static READY: OnceLock<bool> = OnceLock::new();
+    let ready = *READY.get_or_init(|| ready(folder()));
+    if !ready {
+        println!("skipped: needs Linux on x86-64 and clang++ 17 or newer with its sanitizers");
     }
-    found
+    ready
 }
 
 thread_local! {

@@ -83,9 +83,17 @@ pub struct Program {
     pub lints: Vec<String>,
 }
 
-/// clang++ that knows `_Float16` and `__bf16` (17 or newer), on Linux; the environment variable `MSL_CLANGXX` names another.
-pub fn clang() -> Option<String> {
-    if !cfg!(target_os = "linux") {
+/// Can shaders be built and run here, with sanitizers? Tries it in `dir`. Debian: clang-19 libclang-rt-19-dev.
+pub fn ready(dir: &Path) -> bool {
+    let source = "kernel void nothing(device float* x [[buffer(0)]]) {}\n";
+    let built = Program::build(dir, "ready", source, Build::Sanitized);
+    built.is_ok_and(|p| p.run("nothing", [1; 3], [1; 3], &[Arg::InOut(vec![0; 4], 0)], Order::Forward).is_ok())
+}
+
+/// clang++ that knows `_Float16` and `__bf16` (17 or newer), where the runtime was tried: on x86-64 Linux. The environment
+/// variable `MSL_CLANGXX` names another.
+fn clang() -> Option<String> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return None;
     }
     let named = std::env::var("MSL_CLANGXX").into_iter();

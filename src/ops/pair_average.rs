@@ -1,12 +1,14 @@
 //! Pair-weighted averaging of the MSA: AF3 SI Alg. 10.
 use candle_core::{Result, Tensor};
 
-use super::attention::pair_bias_reference;
+use super::attention::{pair_bias, pair_bias_reference};
 use super::cpu::msa;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
-use super::elementwise::{add_in_place_reference, sigmoid_gate_reference, softmax_reference};
-use super::{Linear, Norm};
+use super::elementwise::{
+    add_in_place, add_in_place_reference, sigmoid_gate, sigmoid_gate_reference, softmax_reference,
+};
+use super::{Linear, Norm, metal};
 use crate::weights::Weights;
 
 /// `m_ri += out(sigmoid(gate n) * sum_j w_hij v_rj)`, `w` a softmax over j of a pair bias, `n = norm_m(m)`.
@@ -42,6 +44,9 @@ impl PairWeightedAverage {
         if z.dims() != [b, n, n, self.bias.k()] || mask.dims() != [b, n, n] || c_m != self.v.k() {
             candle_core::bail!("pair-weighted average of {:?} by {:?}, mask {:?}", m.dims(), z.dims(), mask.dims())
         }
+        if metal::served(m) && r * n > 0 {
+            return self.add_to_on_metal(m, z, mask);
+        }
         if !served(m) || r * n == 0 {
             return self.add_to_reference(m, z, mask);
         }
@@ -62,6 +67,27 @@ impl PairWeightedAverage {
             samples.for_each(|(m, (z, mask))| layer.run(Isa::best(), m, z, mask));
             Ok(())
         })
+    }
+
+    /// `add_to` in blocks of sequences.
+    fn add_to_on_metal(&self, m: &Tensor, z: &Tensor, mask: &Tensor) -> Result<()> {
+        let ((b, r, n, c_m), c) = (m.dims4()?, self.v.n());
+        let (h, d) = (self.n_head, c / self.n_head);
+        for sample in 0..b {
+            let m = m.get(sample)?;
+            let hidden = ((mask.get(sample)? - 1.)? * 1e9)?.unsqueeze(0)?;
+            let bias = pair_bias(&z.get(sample)?, Some(&self.norm_z), &self.bias)?;
+            let weights = softmax_reference(&bias.broadcast_add(&hidden)?)?; // [h, n, n]
+            for (start, len) in metal::blocks(r, n * (6 * c + 2 * c_m)) {
+                let rows = m.narrow(0, start, len)?;
+                let x = self.norm_m.forward(&rows)?; // [len, n, c_m]
+                let v = self.v.forward(&x)?.reshape((len, n, h, d))?.permute((2, 1, 0, 3))?.contiguous()?;
+                let o = weights.matmul(&v.reshape((h, n, len * d))?)?.reshape((h, n, len, d))?;
+                let o = o.permute((2, 1, 0, 3))?.contiguous()?.reshape((len, n, c))?;
+                add_in_place(&rows, &self.out.forward(&sigmoid_gate(&o, &self.gate.forward(&x)?)?)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// `add_to` in plain tensor operations.

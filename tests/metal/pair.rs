@@ -1,7 +1,7 @@
 //! Layers on the pair representation: sizes that fill no tile, two samples, masks.
 use candle_core::{Device, Result, Tensor};
 use fold::ops::{
-    BiasOrder, Edges, Linear, Node, Norm, OuterProductMean, SwiGluTransition, TriangleAttention,
+    BiasOrder, Edges, Linear, Node, Norm, OuterProductMean, PairWeightedAverage, SwiGluTransition, TriangleAttention,
     TriangleMultiplication, pair_bias, pair_bias_reference,
 };
 use fold::weights::Weights;
@@ -95,7 +95,7 @@ fn triangle_attention() -> Result<()> {
 }
 
 #[test]
-fn transition_and_outer_product_mean() -> Result<()> {
+fn transition_and_layers_of_the_alignment() -> Result<()> {
     if !shim::present() {
         return Ok(());
     }
@@ -112,6 +112,9 @@ fn transition_and_outer_product_mean() -> Result<()> {
         let layer = OuterProductMean::load(c_m, c, c_z, &weights())?;
         let what = format!("outer product mean {b} x {r} x {n}");
         added(&what, &z, |z| layer.add_to(z, &m, &rows), |z| layer.add_to_reference(z, &m, &rows))?;
+        let layer = PairWeightedAverage::load(c_m, c_z, 5, 3, &weights())?;
+        let what = format!("pair-weighted average {b} x {r} x {n}");
+        added(&what, &m, |m| layer.add_to(m, &z, &mask), |m| layer.add_to_reference(m, &z, &mask))?;
     }
     Ok(())
 }

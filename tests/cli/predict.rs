@@ -108,7 +108,7 @@ fn the_number_of_seeds_and_a_second_run_change_nothing() {
 #[test]
 fn a_killed_run_goes_on() {
     let folder = query();
-    let run = format!("{RUN} --n-steps 60 --n-samples 1 --seeds 1,2,3,4,5,6");
+    let run = format!("{RUN} --n-steps 200 --n-samples 1 --seeds 1,2,3,4,5,6");
     let mut child =
         command(folder.path(), &format!("{run} --out killed")).stderr(Stdio::null()).spawn().expect("a run");
     let first = folder.path().join("killed/small/seed-1_sample-0/small_seed-1_sample-0_summary_confidences.json");

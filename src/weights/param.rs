@@ -74,6 +74,12 @@ impl Param {
         }
     }
 
+    /// The values of a matrix `[n, k]` on the host with its columns one after the other, `[k, n]`: for layers whose input is one-hot,
+    /// where a product is the choice of a column.
+    pub fn columns(&self) -> Result<Vec<f32>> {
+        self.tensor(&Device::Cpu)?.t()?.contiguous()?.flatten_all()?.to_vec1()
+    }
+
     /// A tensor of the values on `device`: shared if the parameter is a tensor already, else a copy.
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         match &self.values {

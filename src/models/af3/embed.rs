@@ -60,13 +60,12 @@ impl InputEmbedder {
         let tokens = self.atom_encoder.forward(batch, &atoms, None)?.tokens;
         let s_input = Tensor::cat(&[&tokens, &batch.token_features], 2)?;
         let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
-        let relpos = self.relpos.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?;
         Ok(InitialEmbedding {
             s: self.s.forward(&s_input)?,
             z_i: host(self.z_i.forward(&s_input)?)?,
             z_j: host(self.z_j.forward(&s_input)?)?,
-            relpos: host(relpos)?,
-            token_bonds: host(self.token_bonds.tensor(&candle_core::Device::Cpu)?)?,
+            relpos: self.relpos.columns()?,
+            token_bonds: self.token_bonds.columns()?,
             s_input,
             c_z: self.c_z,
         })

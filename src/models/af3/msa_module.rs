@@ -55,7 +55,7 @@ impl MsaEmbedder {
     pub fn forward(&self, batch: &Batch, rows: &[usize], s_input: &Tensor) -> Result<(Tensor, Tensor)> {
         let (n, c) = (batch.n_token, self.c_m);
         let msa = &batch.msa;
-        let weight = self.m.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
+        let weight = self.m.columns()?;
         let column = |k: usize| &weight[k * c..(k + 1) * c];
         let token = self.s_input.forward(s_input)?.flatten_all()?.to_vec1::<f32>()?;
         let mut m = vec![0f32; rows.len() * n * c];

@@ -101,13 +101,10 @@ impl TemplateEmbedder {
     /// Alg. 16 line 8, the part of one template, `None` being an empty slot: `[1, n, n, c_t]`.
     pub fn features(&self, batch: &Batch, template: Option<(&Templates, usize)>) -> Result<Tensor> {
         let (n, c) = (batch.n_token, self.c_t);
-        let transposed = |p: &Param| -> Result<Vec<f32>> {
-            p.tensor(&candle_core::Device::Cpu)?.t()?.contiguous()?.flatten_all()?.to_vec1()
-        };
-        let (restype_i, restype_j) = (transposed(&self.restype_i)?, transposed(&self.restype_j)?);
-        let (distogram, beta) = (transposed(&self.distogram)?, transposed(&self.pseudo_beta_mask)?);
-        let backbone = transposed(&self.backbone_mask)?;
-        let axes = self.unit_vector.iter().map(transposed).collect::<Result<Vec<_>>>()?;
+        let (restype_i, restype_j) = (self.restype_i.columns()?, self.restype_j.columns()?);
+        let (distogram, beta) = (self.distogram.columns()?, self.pseudo_beta_mask.columns()?);
+        let backbone = self.backbone_mask.columns()?;
+        let axes = self.unit_vector.iter().map(Param::columns).collect::<Result<Vec<_>>>()?;
         let mut out = vec![0f32; n * n * c];
         out.par_chunks_mut(c).enumerate().for_each(|(pair, out)| {
             let (i, j) = (pair / n, pair % n);

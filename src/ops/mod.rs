@@ -13,6 +13,7 @@ mod local_attention;
 pub mod metal;
 mod outer_product_mean;
 mod pair_average;
+mod peak;
 #[cfg(test)]
 mod testing;
 mod transition;
@@ -32,6 +33,7 @@ pub use local_attention::LocalAttention;
 pub use metal::settle;
 pub use outer_product_mean::OuterProductMean;
 pub use pair_average::PairWeightedAverage;
+pub use peak::measured_gemm_peak;
 pub use transition::SwiGluTransition;
 pub use triangle_attention::{BiasOrder, Node, TriangleAttention};
 pub use triangle_multiplication::{Edges, TriangleMultiplication};

@@ -1,0 +1,64 @@
+//! The f32 arithmetic that products reach on this machine: what the speed of every operation is a fraction of.
+use std::time::Instant;
+
+use candle_core::{Device, Result, Tensor};
+
+use super::Linear;
+use crate::weights::Param;
+
+/// Rows and columns of the products timed: large enough to hide what is not arithmetic, 16 MB each.
+const SIZE: usize = 2048;
+
+/// The most floating-point operations a second (a multiplication and an addition are two) that a large square f32 product
+/// reaches on the CPU, with the threads that the operations use.
+///
+/// The best of `rounds` products, at least one, by the `gemm` crate and by [`Linear`] each, into memory that is there
+/// already. A round takes about a tenth of a second on two cores; the machine should have nothing else to do.
+///
+/// # Errors
+///
+/// Those of [`Linear`], which a machine with 100 MB to spare does not meet.
+pub fn measured_gemm_peak(rounds: usize) -> Result<f64> {
+    let values =
+        |seed: usize| (0..SIZE * SIZE).map(|i| ((i * 31 + seed) % 257) as f32 / 257. - 0.5).collect::<Vec<_>>();
+    let (x, w, mut y) = (values(1), values(2), values(3));
+    let layer = Linear::new(Param::from_vec(w.clone(), &[SIZE, SIZE])?, None)?;
+    let x_tensor = Tensor::from_vec(x.clone(), (SIZE, SIZE), &Device::Cpu)?;
+    let y_tensor = Tensor::from_vec(y.clone(), (SIZE, SIZE), &Device::Cpu)?;
+    let mut best = f64::INFINITY;
+    for round in 0..=rounds.max(1) {
+        let start = Instant::now();
+        layer.add_to(&y_tensor, &x_tensor)?;
+        let ours = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        gemm_product(&x, &w, &mut y);
+        let theirs = start.elapsed().as_secs_f64();
+        if round > 0 {
+            best = best.min(ours).min(theirs); // the first round brings the operands near and wakes threads
+        }
+    }
+    Ok(2. * (SIZE as f64).powi(3) / best)
+}
+
+/// `y = x w` by the `gemm` crate, all `[SIZE, SIZE]`.
+fn gemm_product(x: &[f32], w: &[f32], y: &mut [f32]) {
+    assert!([x.len(), w.len(), y.len()] == [SIZE * SIZE; 3]);
+    let (n, row) = (SIZE, SIZE as isize);
+    let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
+    let (x, w, y) = (x.as_ptr(), w.as_ptr(), y.as_mut_ptr());
+    // SAFETY: the three matrices are as large as the sizes and strides say, and `y` is apart from the others.
+    unsafe { gemm::gemm(n, n, n, y, 1, row, false, x, 1, row, w, 1, row, 0., 1., false, false, false, threads) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between a processor of twenty years ago and any yet made.
+    #[test]
+    fn peak_is_a_speed() -> Result<()> {
+        let peak = measured_gemm_peak(1)?;
+        assert!((1e9..1e15).contains(&peak), "{peak}");
+        Ok(())
+    }
+}

@@ -73,16 +73,21 @@ impl Linear {
 
     /// `forward` in plain tensor operations.
     pub fn forward_reference(&self, x: &Tensor) -> Result<Tensor> {
-        let (k, n) = (self.k(), self.n());
+        self.part_reference(x, 0, self.n())
+    }
+
+    /// Channels `first..first + n` of `forward`, in plain tensor operations: `x` `[.., k]` -> `[.., n]`.
+    pub(super) fn part_reference(&self, x: &Tensor, first: usize, n: usize) -> Result<Tensor> {
+        let k = self.k();
         let mut dims = x.dims().to_vec();
         if dims.pop() != Some(k) {
             candle_core::bail!("a linear layer of {k} channels got {:?}", x.dims())
         }
         dims.push(n);
-        let w = self.weight.tensor(x.device())?;
+        let w = self.weight.tensor(x.device())?.narrow(0, first, n)?;
         let y = x.contiguous()?.reshape(((), k))?.matmul(&w.t()?)?; // [rows, n]
         let y = match self.bias(x.device())? {
-            Some(b) => y.broadcast_add(&b)?,
+            Some(b) => y.broadcast_add(&b.narrow(0, first, n)?)?,
             None => y,
         };
         y.reshape(dims)

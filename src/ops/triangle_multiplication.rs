@@ -5,7 +5,7 @@ use super::cpu::pair;
 use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
-use super::elementwise::{add_sigmoid_gate, add_sigmoid_gate_reference, sigmoid_gate_reference};
+use super::elementwise::{add_sigmoid_gate, add_sigmoid_gate_reference, sigmoid_gate_reference, write_back};
 use super::{Linear, Norm, metal};
 use crate::weights::Weights;
 
@@ -73,29 +73,31 @@ impl TriangleMultiplication {
         })
     }
 
-    /// `add_to` in blocks of rows around one product of all planes; a, b and x are whole: `3 c n^2` values.
+    /// `add_to` in blocks of rows around the products of the planes. One buffer of `c n^2` values holds a, then the product.
+    ///
+    /// It cannot be smaller: the norm of a position needs all channels of its product, and z may not change before every
+    /// row of b has been made from it.
     fn add_to_on_metal(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
         let (n, c, c_z) = (pair_size(z, mask, self.out.n())?, self.out.k(), self.out.n());
+        // z is read and normalised again for each chunk of b: the chunks are no smaller than an eighth.
+        let chunk = metal::rows(c, n * n).max(c.div_ceil(8));
         for sample in 0..z.dim(0)? {
             let (z, mask) = (z.get(sample)?, mask.get(sample)?.contiguous()?.reshape(n * n)?);
-            let x = {
-                let ab = Tensor::zeros((2 * c, n * n), z.dtype(), z.device())?;
-                for (start, len) in metal::blocks(n, n * (c_z + 4 * c)) {
-                    let (first, pairs) = (start * n, len * n);
-                    let x = self.norm_in.forward(&z.narrow(0, start, len)?)?;
-                    let gate = self.ab_gate.forward(&x)?.reshape((pairs, 2 * c))?;
-                    let x = self.ab.forward(&x)?.reshape((pairs, 2 * c))?;
-                    let mask = mask.narrow(0, first, pairs)?;
-                    metal::planes(&ab.narrow(1, first, pairs)?, &x, Some(&gate), Some(&mask))?.run()?;
+            let x = Tensor::zeros((c, n * n), z.dtype(), z.device())?;
+            self.operand(&z, &mask, 0, &x)?;
+            {
+                let b = Tensor::zeros((chunk, n * n), z.dtype(), z.device())?;
+                for (first, len) in metal::ranges(c, chunk) {
+                    let (a, b) = (x.narrow(0, first, len)?, b.narrow(0, 0, len)?);
+                    self.operand(&z, &mask, c + first, &b)?;
+                    let (left, right) = (a.reshape((len, n, n))?, b.reshape((len, n, n))?);
+                    let product = match self.edges {
+                        Edges::Outgoing => left.matmul(&right.t()?)?,
+                        Edges::Incoming => left.t()?.matmul(&right)?,
+                    };
+                    write_back(&a, &product.reshape((len, n * n))?)?;
                 }
-                let part = |i: usize| ab.narrow(0, i * c, c)?.reshape((c, n, n));
-                let (a, b) = (part(0)?, part(1)?);
-                match self.edges {
-                    Edges::Outgoing => a.matmul(&b.t()?)?,
-                    Edges::Incoming => a.t()?.matmul(&b)?,
-                }
-            };
-            let x = x.reshape((c, n * n))?;
+            }
             let [scale, shift] = self.norm_out.tensors(&x)?;
             for (start, len) in metal::blocks(n, n * (c + 3 * c_z)) {
                 let rows = z.narrow(0, start, len)?;
@@ -104,6 +106,18 @@ impl TriangleMultiplication {
                 let x = self.out.forward(&x)?.reshape((len, n, c_z))?;
                 add_sigmoid_gate(&rows, &x, &self.out_gate.forward(&self.norm_in.forward(&rows)?)?)?;
             }
+        }
+        Ok(())
+    }
+
+    /// `mask * sigmoid(ab_gate) * ab` of `z` `[n, n, c_z]`, channels `first` and on, into the planes `dst` `[len, n * n]`.
+    fn operand(&self, z: &Tensor, mask: &Tensor, first: usize, dst: &Tensor) -> Result<()> {
+        let ((n, _, c_z), c) = (z.dims3()?, dst.dim(0)?);
+        for (start, len) in metal::blocks(n, n * (c_z + 2 * c)) {
+            let (at, pairs) = (start * n, len * n);
+            let x = self.norm_in.forward(&z.narrow(0, start, len)?)?.reshape((pairs, c_z))?;
+            let (gate, x) = (self.ab_gate.part_reference(&x, first, c)?, self.ab.part_reference(&x, first, c)?);
+            metal::planes(&dst.narrow(1, at, pairs)?, &x, Some(&gate), Some(&mask.narrow(0, at, pairs)?))?.run()?;
         }
         Ok(())
     }

@@ -34,7 +34,11 @@ fn added(
     })?;
     let want = x.force_contiguous()?;
     reference(&want)?;
-    close(what, &(got - x)?, &(want - x)?, 1e-5)
+    let want = (want - x)?;
+    close(what, &(got - x)?, &want, 1e-5)?;
+    let got = x.force_contiguous()?;
+    shim::in_small_blocks(|| layer(&got))?;
+    close(&format!("{what}, in blocks"), &(got - x)?, &want, 1e-5)
 }
 
 #[test]
@@ -49,7 +53,10 @@ fn biases_of_pairs() -> Result<()> {
         for norm in [None, Some(&norm)] {
             let what = format!("pair bias {dims:?}, {c} to {h}");
             let got = shim::in_every_order(&what, || pair_bias(&z, norm, &lin))?;
-            close(&what, &got, &pair_bias_reference(&z, norm, &lin)?, 3e-6)?;
+            let want = pair_bias_reference(&z, norm, &lin)?;
+            close(&what, &got, &want, 3e-6)?;
+            let got = shim::in_small_blocks(|| pair_bias(&z, norm, &lin))?;
+            close(&format!("{what}, in blocks"), &got, &want, 3e-6)?;
         }
     }
     Ok(())
@@ -61,7 +68,7 @@ fn triangle_multiplication() -> Result<()> {
         return Ok(());
     }
     let mut noise = Noise(2);
-    for (b, n, c_z, c) in [(1, 1, 4, 4), (2, 5, 16, 24), (1, 17, 40, 33), (1, 11, 8, 224)] {
+    for (b, n, c_z, c) in [(1, 1, 4, 4), (2, 5, 16, 24), (1, 17, 40, 33), (1, 11, 8, 224), (1, 37, 8, 16)] {
         let (z, mask) = (noise.tensor(&[b, n, n, c_z])?, mask(&mut noise, b, n)?);
         for edges in [Edges::Outgoing, Edges::Incoming] {
             let layer = TriangleMultiplication::load(c_z, c, edges, &weights())?;

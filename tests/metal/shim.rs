@@ -31,7 +31,13 @@ thread_local! {
 /// Calls `f` with the shim in place of the GPU.
 pub fn with<R>(build: Build, order: Order, f: impl FnOnce() -> R) -> R {
     set(build, order);
-    metal::stand_in(execute, f)
+    metal::stand_in(execute, metal::BLOCK, f)
+}
+
+/// As `with`, in blocks of so few bytes that every layer has several.
+pub fn in_small_blocks<R>(f: impl FnOnce() -> R) -> R {
+    set(Build::Plain, Order::Forward);
+    metal::stand_in(execute, 1 << 12, f)
 }
 
 /// How `execute` builds and runs from now on, on this thread.

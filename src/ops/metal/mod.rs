@@ -25,13 +25,13 @@ pub const SHADERS: [&Shader; 4] = [&norm::SHADER, &elementwise::SHADER, &attenti
 pub type Executor = fn(&Job) -> Result<Tensor>;
 
 thread_local! {
-    static STAND_IN: Cell<Option<Executor>> = const { Cell::new(None) };
+    static STAND_IN: Cell<Option<(Executor, usize)>> = const { Cell::new(None) };
 }
 
 /// Calls `f` with `executor` in place of the GPU: on this thread the operations take the way they take on Metal, with
-/// tensors on the CPU.
-pub fn stand_in<R>(executor: Executor, f: impl FnOnce() -> R) -> R {
-    let before = STAND_IN.replace(Some(executor));
+/// tensors on the CPU. Blocks of rows take `block` bytes, so that small tensors can have several.
+pub fn stand_in<R>(executor: Executor, block: usize, f: impl FnOnce() -> R) -> R {
+    let before = STAND_IN.replace(Some((executor, block)));
     let result = f();
     STAND_IN.set(before);
     result
@@ -45,12 +45,22 @@ pub(super) fn served(x: &Tensor) -> bool {
 }
 
 /// Bytes that a block of rows of a layer may take for what it makes on the way.
-const BLOCK: usize = 64 << 20;
+pub const BLOCK: usize = 64 << 20;
+
+/// How many of `n` rows keep intermediate values, `values` of f32 a row, to a bounded size; at least one.
+pub(super) fn rows(n: usize, values: usize) -> usize {
+    let block = STAND_IN.get().map_or(BLOCK, |(_, block)| block);
+    (block / 4 / values.max(1)).clamp(1, n.max(1))
+}
 
 /// The ranges of `n` rows whose intermediate values, `values` of f32 a row, keep to a bounded size.
 pub(super) fn blocks(n: usize, values: usize) -> impl Iterator<Item = (usize, usize)> {
-    let rows = (BLOCK / 4 / values.max(1)).clamp(1, n.max(1));
-    (0..n).step_by(rows).map(move |start| (start, rows.min(n - start)))
+    ranges(n, rows(n, values))
+}
+
+/// `0..n` in ranges of `len` and a rest: first, length.
+pub(super) fn ranges(n: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).step_by(len.max(1)).map(move |start| (start, len.min(n - start)))
 }
 
 /// Waits for the GPU, after which candle's pool gives the buffers that nobody holds back to the system; nothing elsewhere.
@@ -65,7 +75,7 @@ impl Job<'_> {
     /// Runs it: a new tensor, or the tensor that it has changed.
     pub fn run(&self) -> Result<Tensor> {
         match STAND_IN.get() {
-            Some(executor) => executor(self),
+            Some((executor, _)) => executor(self),
             None => on_gpu(self),
         }
     }

@@ -34,7 +34,7 @@ type Side = fn(&Place) -> Result<Tensor>;
 type Attend = fn(&Tensor, &Tensor, &Tensor, &[&Tensor], Option<&Tensor>, usize) -> Result<Tensor>;
 
 /// Name, operation, reference.
-const CASES: [(&str, Side, Side); 22] = [
+const CASES: [(&str, Side, Side); 24] = [
     ("layer norm", |p| p.norm(C)?.forward(&p.x()?), |p| p.norm(C)?.forward_reference(&p.x()?)),
     (
         "adaptive norm",
@@ -91,6 +91,16 @@ const CASES: [(&str, Side, Side); 22] = [
         "triangle attention, ending",
         |p| p.changed(p.z()?, |z| p.triangle(Node::Ending, BiasOrder::KeyQuery)?.add_to(z, &p.mask()?)),
         |p| p.changed(p.z()?, |z| p.triangle(Node::Ending, BiasOrder::KeyQuery)?.add_to_reference(z, &p.mask()?)),
+    ),
+    (
+        "layer norm and dense layer",
+        |p| norm_linear(&p.z()?, &p.norm(C_Z)?, &p.linear(48)?),
+        |p| norm_linear_reference(&p.z()?, &p.norm(C_Z)?, &p.linear(48)?),
+    ),
+    (
+        "ReLU transition",
+        |p| p.changed(p.z()?, |z| p.relu_transition()?.add_to(z, Some(&p.mask()?))),
+        |p| p.changed(p.z()?, |z| p.relu_transition()?.add_to_reference(z, Some(&p.mask()?))),
     ),
     (
         "SwiGLU transition",
@@ -249,6 +259,10 @@ impl Place<'_> {
 
     fn transition(&self) -> Result<SwiGluTransition> {
         SwiGluTransition::load(C_Z, 2 * C_Z, &self.weights().at("transition"))
+    }
+
+    fn relu_transition(&self) -> Result<ReluTransition> {
+        ReluTransition::load(C_Z, 4 * C_Z, &self.weights().at("relu"))
     }
 
     fn conditioned(&self) -> Result<ConditionedTransition> {

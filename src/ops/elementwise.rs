@@ -51,6 +51,9 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// Softmax over the last dimension; each row's largest value is subtracted first.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let c = x.dim(D::Minus1)?;
+    if metal::served(x) {
+        return metal::softmax(x)?.run();
+    }
     if !served(x) || c == 0 {
         return softmax_reference(x);
     }

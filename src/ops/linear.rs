@@ -128,15 +128,40 @@ pub(super) fn project<const N: usize>(x: &Tensor, norm: Option<&Norm>, layers: [
             made.push(Tensor::from_vec(result, dims, x.device())?);
         }
     } else {
-        let x = match norm {
-            Some(norm) => norm.forward(x)?,
-            None => x.clone(),
-        };
+        match norm {
+            Some(norm) if metal::served(x) => return project_on_metal(x, norm, layers),
+            Some(norm) => return project(&norm.forward_reference(x)?, None, layers),
+            None => {}
+        }
         for layer in layers {
-            made.push(layer.forward_reference(&x)?);
+            made.push(layer.forward_reference(x)?);
         }
     }
     Ok(made.try_into().expect("one result a layer"))
+}
+
+/// `project` of a norm in blocks of rows, so that `x` is never normalised whole beside itself.
+fn project_on_metal<const N: usize>(x: &Tensor, norm: &Norm, layers: [&Linear; N]) -> Result<[Tensor; N]> {
+    let (k, m) = (layers[0].k(), x.elem_count() / layers[0].k());
+    let most = layers.iter().map(|layer| layer.n()).max().unwrap_or(0);
+    if metal::rows(m, k + most) == m {
+        return project(&norm.forward(x)?, None, layers);
+    }
+    let rows = x.reshape((m, k))?;
+    let made = layers.iter().map(|layer| Tensor::zeros((m, layer.n()), x.dtype(), x.device()));
+    let made = made.collect::<Result<Vec<_>>>()?;
+    for (start, len) in metal::blocks(m, k + most) {
+        let rows = norm.forward(&rows.narrow(0, start, len)?)?;
+        for (made, layer) in made.iter().zip(layers) {
+            made.slice_set(&layer.forward_reference(&rows)?, 0, start)?;
+        }
+    }
+    let shaped = made.into_iter().zip(layers).map(|(made, layer)| {
+        let mut dims = x.dims().to_vec();
+        *dims.last_mut().expect("there are channels") = layer.n();
+        made.reshape(dims)
+    });
+    Ok(shaped.collect::<Result<Vec<_>>>()?.try_into().expect("one result a layer"))
 }
 
 /// Fails unless the last dimension of `x` is `c`.

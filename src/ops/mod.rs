@@ -34,6 +34,6 @@ pub use metal::settle;
 pub use outer_product_mean::OuterProductMean;
 pub use pair_average::PairWeightedAverage;
 pub use peak::measured_gemm_peak;
-pub use transition::SwiGluTransition;
+pub use transition::{ReluTransition, SwiGluTransition};
 pub use triangle_attention::{BiasOrder, Node, TriangleAttention};
 pub use triangle_multiplication::{Edges, TriangleMultiplication};

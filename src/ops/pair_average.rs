@@ -6,7 +6,7 @@ use super::cpu::msa;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
 use super::elementwise::{
-    add_in_place, add_in_place_reference, sigmoid_gate, sigmoid_gate_reference, softmax_reference,
+    add_in_place, add_in_place_reference, sigmoid_gate, sigmoid_gate_reference, softmax, softmax_reference,
 };
 use super::{Linear, Norm, metal};
 use crate::weights::Weights;
@@ -77,7 +77,7 @@ impl PairWeightedAverage {
             let m = m.get(sample)?;
             let hidden = ((mask.get(sample)? - 1.)? * 1e9)?.unsqueeze(0)?;
             let bias = pair_bias(&z.get(sample)?, Some(&self.norm_z), &self.bias)?;
-            let weights = softmax_reference(&bias.broadcast_add(&hidden)?)?; // [h, n, n]
+            let weights = softmax(&bias.broadcast_add(&hidden)?)?; // [h, n, n]
             for (start, len) in metal::blocks(r, n * (6 * c + 2 * c_m)) {
                 let rows = m.narrow(0, start, len)?;
                 let x = self.norm_m.forward(&rows)?; // [len, n, c_m]

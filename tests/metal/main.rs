@@ -8,6 +8,7 @@ mod faults;
 mod norm;
 mod pair;
 mod shim;
+mod softmax;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use fold::ops::metal::SHADERS;
@@ -24,6 +25,12 @@ impl Noise {
             (self.0 >> 40) as f32 / (1 << 24) as f32
         };
         (0..n).map(|_| (uniform() + uniform() + uniform() + uniform() - 2.) * 1.7).collect()
+    }
+
+    /// A whole number from 1 to `n`.
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        1 + (self.0 >> 33) as usize % n
     }
 
     fn tensor(&mut self, dims: &[usize]) -> Result<Tensor> {

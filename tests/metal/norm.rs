@@ -1,6 +1,6 @@
 //! Layer norm and adaptive layer norm.
 use candle_core::{DType, Result, Tensor};
-use fold::ops::Norm;
+use fold::ops::{Linear, Norm, norm_linear, norm_linear_in_place, norm_linear_reference};
 use mslcpu::{Build, Order};
 
 use super::{Noise, close, shim};
@@ -78,4 +78,27 @@ fn norm_in_half_precision() -> Result<()> {
     let (x, norm) = (noise.tensor(&[9, 130])?.to_dtype(DType::F16)?, Norm::new(Some(noise.param(&[130])?), None, 130));
     let got = shim::with(Build::Sanitized, Order::Forward, || norm.forward(&x))?;
     close("layer norm f16", &got, &norm.forward_reference(&x.to_dtype(DType::F32)?)?, 1e-3)
+}
+
+/// The norm and a dense layer, whole and in blocks, also in place.
+#[test]
+fn norms_and_layers() -> Result<()> {
+    if !shim::present() {
+        return Ok(());
+    }
+    let mut noise = Noise(5);
+    for (dims, n) in [([1, 1, 4], 1), ([2, 9, 24], 5), ([3, 50, 33], 70)] {
+        let (x, c) = (noise.tensor(&dims)?, dims[2]);
+        let norm = Norm::new(Some(noise.param(&[c])?), Some(noise.param(&[c])?), c);
+        let lin = Linear::new(noise.param(&[n, c])?, Some(noise.param(&[n])?))?;
+        let want = norm_linear_reference(&x, &norm, &lin)?;
+        let what = format!("layer norm and layer {dims:?} to {n}");
+        close(&what, &shim::in_every_order(&what, || norm_linear(&x, &norm, &lin))?, &want, 3e-6)?;
+        close(&format!("{what}, in blocks"), &shim::in_small_blocks(|| norm_linear(&x, &norm, &lin))?, &want, 3e-6)?;
+        let square = Linear::new(noise.param(&[c, c])?, None)?;
+        let want = norm_linear_reference(&x, &norm, &square)?;
+        shim::in_small_blocks(|| norm_linear_in_place(&x, &norm, &square))?;
+        close(&format!("{what}, in place"), &x, &want, 3e-6)?;
+    }
+    Ok(())
 }

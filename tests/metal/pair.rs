@@ -1,8 +1,8 @@
 //! Layers on the pair representation: sizes that fill no tile, two samples, masks.
 use candle_core::{Device, Result, Tensor};
 use fold::ops::{
-    BiasOrder, Edges, Linear, Node, Norm, OuterProductMean, PairWeightedAverage, SwiGluTransition, TriangleAttention,
-    TriangleMultiplication, pair_bias, pair_bias_reference,
+    BiasOrder, Edges, Linear, Node, Norm, OuterProductMean, PairWeightedAverage, ReluTransition, SwiGluTransition,
+    TriangleAttention, TriangleMultiplication, pair_bias, pair_bias_reference,
 };
 use fold::weights::Weights;
 
@@ -112,6 +112,11 @@ fn transition_and_layers_of_the_alignment() -> Result<()> {
         let layer = SwiGluTransition::load(c_z, 2 * c_z, &weights())?;
         for mask in [None, Some(&mask)] {
             let what = format!("transition {b} x {n} x {c_z}");
+            added(&what, &z, |z| layer.add_to(z, mask), |z| layer.add_to_reference(z, mask))?;
+        }
+        let layer = ReluTransition::load(c_z, 4 * c_z, &weights())?;
+        for mask in [None, Some(&mask)] {
+            let what = format!("ReLU transition {b} x {n} x {c_z}");
             added(&what, &z, |z| layer.add_to(z, mask), |z| layer.add_to_reference(z, mask))?;
         }
         let (m, rows) = (noise.tensor(&[b, r, n, c_m])?, noise.tensor(&[b, r, n])?.ge(-1f32)?);

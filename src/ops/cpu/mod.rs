@@ -8,6 +8,7 @@ pub(crate) mod msa;
 pub(crate) mod pair;
 pub(crate) mod pointwise;
 pub(crate) mod product;
+pub(crate) mod relu;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod tensors;

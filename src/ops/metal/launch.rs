@@ -1,5 +1,5 @@
 //! What a kernel launch consists of, as a value.
-use candle_core::{DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, DType, Layout, Result, Shape, Tensor, bail};
 
 /// Metal source, compiled at its first use.
 #[derive(Debug)]
@@ -165,4 +165,15 @@ pub(super) fn padded<const N: usize>(x: &Tensor) -> Result<([u32; N], [u32; N])>
         (dims[front + i], strides[front + i]) = (d as u32, s as u32); // `check_span`
     }
     Ok((dims, strides))
+}
+
+/// `x` `[.., c]`, or a copy where its values do not lie side by side, and how a kernel finds its rows: the last two of the
+/// dimensions that number them, and the strides of all three.
+pub(super) fn rows(x: &Tensor) -> Result<(Tensor, [u32; 5])> {
+    let c = x.dim(D::Minus1)?;
+    let adjacent = c == 1 || x.stride().last() == Some(&1);
+    let x = if x.rank() <= 4 && adjacent { x.clone() } else { x.contiguous()? };
+    let x = if x.is_contiguous() { x.reshape(((), c))? } else { x };
+    let (dims, strides) = padded::<4>(&x)?;
+    Ok((x, [dims[1], dims[2], strides[0], strides[1], strides[2]]))
 }

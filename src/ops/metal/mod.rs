@@ -11,15 +11,18 @@ mod norm;
 mod pair;
 #[cfg(target_os = "macos")]
 mod run;
+mod softmax;
 
 pub(super) use attention::Attention;
 pub(super) use elementwise::{Change, Map, change, map};
 pub use launch::{Arg, Job, Launch, Output, Shader};
 pub(super) use norm::layer_norm;
 pub(super) use pair::{MAX_PLANES, planes, planes_norm};
+pub(super) use softmax::softmax;
 
 /// Every shader of the program.
-pub const SHADERS: [&Shader; 4] = [&norm::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER];
+pub const SHADERS: [&Shader; 5] =
+    [&norm::SHADER, &softmax::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER];
 
 /// Runs a job: gives what it makes, or the tensor that it has changed.
 pub type Executor = fn(&Job) -> Result<Tensor>;

@@ -1,7 +1,7 @@
 //! Layer norm and adaptive layer norm.
 use candle_core::{D, Result, Tensor, bail};
 
-use super::launch::{Builder, Job, Output, Shader, padded};
+use super::launch::{self, Builder, Job, Output, Shader};
 use crate::ops::layer_norm::EPS;
 
 pub(super) const SHADER: Shader = Shader { name: "norm.metal", source: include_str!("norm.metal") };
@@ -20,16 +20,9 @@ pub fn layer_norm(x: &Tensor, scale: Option<&Tensor>, shift: Option<&Tensor>) ->
     if [&scale, &shift].into_iter().flatten().any(|t| t.elem_count() != period * c) || !rows.is_multiple_of(period) {
         bail!("norm of {:?} by {:?} and {:?}", x.dims(), scale, shift)
     }
-    let x = if x.is_contiguous() {
-        x.reshape((rows, c))?
-    } else if x.rank() > 4 || x.stride().last() != Some(&1) {
-        x.contiguous()?.reshape((rows, c))?
-    } else {
-        x.clone()
-    };
-    let (dims, strides) = padded::<4>(&x)?;
+    let (x, steps) = launch::rows(x)?;
     let flags = [period as u32, scale.is_some().into(), shift.is_some().into(), (EPS as f32).to_bits()];
-    let params = [&[rows as u32, c as u32, dims[1], dims[2]], &strides[..3], &flags].concat();
+    let params = [&[rows as u32, c as u32], &steps[..], &flags].concat();
     Ok(Builder::new(&SHADER, "layer_norm", &x, Output::New(shape))?
         .input(&x)?
         .optional(scale.as_ref())?

@@ -1,7 +1,7 @@
 //! What the tests of the operations share: numbers, layers of them, comparison of a kernel with its reference.
 use candle_core::{Device, Result, Tensor};
 
-use super::cpu::simd::{Isa, forced};
+use super::cpu::simd::{Isa, with_isa};
 use super::{Linear, Norm};
 use crate::weights::Param;
 
@@ -60,10 +60,7 @@ impl Noise {
 /// Runs `test` on every instruction set of this machine.
 pub fn on_each_isa(test: impl Fn() -> Result<()>) -> Result<()> {
     for isa in Isa::available() {
-        forced(Some(isa));
-        let result = test();
-        forced(None);
-        result.map_err(|e| e.context(format!("{isa:?}")))?;
+        with_isa(isa, &test).map_err(|e| e.context(format!("{isa:?}")))?;
     }
     Ok(())
 }

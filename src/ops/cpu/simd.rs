@@ -115,7 +115,7 @@ pub trait Kernel {
     unsafe fn run<S: Simd>(self) -> Self::Output;
 }
 
-/// An instruction set.
+/// An instruction set that the CPU's kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
     /// 16 lanes.
@@ -150,9 +150,8 @@ impl Isa {
         all
     }
 
-    /// The widest that this machine has.
+    /// The widest that this machine has, or what [`with_isa`] has chosen.
     pub fn best() -> Self {
-        #[cfg(test)]
         if let Some(isa) = FORCED.get() {
             return isa;
         }
@@ -209,15 +208,17 @@ impl Isa {
     }
 }
 
-#[cfg(test)]
 thread_local! {
     static FORCED: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
 }
 
-/// Makes [`Isa::best`] answer this on the calling thread.
-#[cfg(test)]
-pub fn forced(isa: Option<Isa>) {
-    FORCED.set(isa);
+/// Runs `f` with every operation that it calls on this thread using `isa`, one of [`Isa::available`]: to test and to measure.
+pub fn with_isa<T>(isa: Isa, f: impl FnOnce() -> T) -> T {
+    assert!(Isa::available().contains(&isa), "{isa:?} on a machine without it");
+    let before = FORCED.replace(Some(isa));
+    let result = f();
+    FORCED.set(before);
+    result
 }
 
 /// Writes the methods of a [`Simd`] implementation: one expression each.

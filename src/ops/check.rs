@@ -33,8 +33,11 @@ type Side = fn(&Place) -> Result<Tensor>;
 /// [`attention`] or its reference.
 type Attend = fn(&Tensor, &Tensor, &Tensor, &[&Tensor], Option<&Tensor>, usize) -> Result<Tensor>;
 
+/// [`RopeAttention`] or its reference.
+type Turn = fn(&RopeAttention, &Tensor, &Rope, &Tensor) -> Result<Tensor>;
+
 /// Name, operation, reference.
-const CASES: [(&str, Side, Side); 24] = [
+const CASES: [(&str, Side, Side); 25] = [
     ("layer norm", |p| p.norm(C)?.forward(&p.x()?), |p| p.norm(C)?.forward_reference(&p.x()?)),
     (
         "adaptive norm",
@@ -67,6 +70,11 @@ const CASES: [(&str, Side, Side); 24] = [
     ("attention, heads of 48", |p| p.attention(48, attention), |p| p.attention(48, attention_reference)),
     ("attention, heads of 128", |p| p.attention(128, attention), |p| p.attention(128, attention_reference)),
     ("attention in windows", |p| p.windows(|op| op.forward()), |p| p.windows(|op| op.forward_reference())),
+    (
+        "rotary attention",
+        |p| p.rope(|layer, x, rope, bias| layer.forward(x, rope, Some(bias))),
+        |p| p.rope(|layer, x, rope, bias| layer.forward_reference(x, rope, Some(bias))),
+    ),
     (
         "pair bias",
         |p| pair_bias(&p.z()?, Some(&p.norm(C_Z)?), &p.linear(8)?),
@@ -247,6 +255,14 @@ impl Place<'_> {
         let (q, k, v, gate) = (x(1)?, x(2)?, x(3)?, x(4)?);
         let bias = (self.tensor(5, &[1, 4, h, 32, 128])? * 3.)?;
         op(&LocalAttention { q: &q, k: &k, v: &v, gate: Some(&gate), bias: &bias, starts: &[0, 0, 16, 48] })
+    }
+
+    /// Two sequences in a row.
+    fn rope(&self, op: Turn) -> Result<Tensor> {
+        let layer = RopeAttention::load(C, 3, &self.weights().at("rope"))?;
+        let id: Vec<u32> = (0..2 * N).map(|i| u32::from(i % N >= N / 3)).collect();
+        let bias = same_sequence_bias(&Tensor::from_vec(id, (2, N), self.device)?)?;
+        op(&layer, &self.x()?, &Rope::new(N, C / 3, self.device)?, &bias)
     }
 
     fn multiplication(&self, edges: Edges) -> Result<TriangleMultiplication> {

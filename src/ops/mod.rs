@@ -14,6 +14,7 @@ pub mod metal;
 mod outer_product_mean;
 mod pair_average;
 mod peak;
+mod rope;
 #[cfg(test)]
 mod testing;
 mod transition;
@@ -35,6 +36,7 @@ pub use metal::settle;
 pub use outer_product_mean::OuterProductMean;
 pub use pair_average::PairWeightedAverage;
 pub use peak::measured_gemm_peak;
+pub use rope::{Rope, RopeAttention, norm_rotate, norm_rotate_reference, same_sequence_bias};
 pub use transition::{ReluTransition, SwiGluTransition};
 pub use triangle_attention::{BiasOrder, Node, TriangleAttention};
 pub use triangle_multiplication::{Edges, TriangleMultiplication};

@@ -9,6 +9,7 @@ pub(crate) mod pair;
 pub(crate) mod pointwise;
 pub(crate) mod product;
 pub(crate) mod relu;
+pub(crate) mod rope;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod tensors;

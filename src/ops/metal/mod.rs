@@ -9,6 +9,7 @@ mod elementwise;
 mod launch;
 mod norm;
 mod pair;
+mod rope;
 #[cfg(target_os = "macos")]
 mod run;
 mod softmax;
@@ -18,11 +19,12 @@ pub(super) use elementwise::{Change, Map, change, map};
 pub use launch::{Arg, Job, Launch, Output, Shader};
 pub(super) use norm::layer_norm;
 pub(super) use pair::{MAX_PLANES, planes, planes_norm};
+pub(super) use rope::norm_rotate;
 pub(super) use softmax::softmax;
 
 /// Every shader of the program.
-pub const SHADERS: [&Shader; 5] =
-    [&norm::SHADER, &softmax::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER];
+pub const SHADERS: [&Shader; 6] =
+    [&norm::SHADER, &softmax::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER, &rope::SHADER];
 
 /// Runs a job: gives what it makes, or the tensor that it has changed.
 pub type Executor = fn(&Job) -> Result<Tensor>;

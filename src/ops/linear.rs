@@ -84,10 +84,10 @@ impl Linear {
             candle_core::bail!("a linear layer of {k} channels got {:?}", x.dims())
         }
         dims.push(n);
-        let w = self.weight.tensor(x.device())?.narrow(0, first, n)?;
+        let w = self.weight.tensor(x.device())?.narrow(0, first, n)?.to_dtype(x.dtype())?;
         let y = x.contiguous()?.reshape(((), k))?.matmul(&w.t()?)?; // [rows, n]
         let y = match self.bias(x.device())? {
-            Some(b) => y.broadcast_add(&b.narrow(0, first, n)?)?,
+            Some(b) => y.broadcast_add(&b.narrow(0, first, n)?.to_dtype(x.dtype())?)?,
             None => y,
         };
         y.reshape(dims)

@@ -1,7 +1,6 @@
 //! Attention to all keys, and in windows.
 use candle_core::{DType, Device, Result, Tensor};
 use fold::ops::{LocalAttention, attention, attention_reference};
-use mslcpu::{Build, Order};
 
 use super::{Noise, close, shim};
 
@@ -93,22 +92,6 @@ fn views() -> Result<()> {
     let [q, k, v, gate] = whole;
     let (q, k, v, gate) = (q?, k?, v?, gate?);
     close(what, &got, &attention_reference(&q, &k, &v, &[], Some(&gate), h)?, 3e-6)
-}
-
-#[test]
-fn half_precision() -> Result<()> {
-    if !shim::present() {
-        return Ok(());
-    }
-    let mut noise = Noise(4);
-    let (n, h, d) = (40, 2, 32);
-    let mut half = |dims: &[usize]| noise.tensor(dims)?.to_dtype(DType::F16);
-    let (q, k, v) = (half(&[1, n, h * d])?, half(&[1, n, h * d])?, half(&[1, n, h * d])?);
-    let (bias, gate) = (half(&[1, h, n, n])?, half(&[1, n, h * d])?);
-    let got = shim::with(Build::Sanitized, Order::Forward, || attention(&q, &k, &v, &[&bias], Some(&gate), h))?;
-    let [q, k, v, bias, gate] = [q, k, v, bias, gate].map(|x| x.to_dtype(DType::F32));
-    let want = attention_reference(&q?, &k?, &v?, &[&bias?], Some(&gate?), h)?;
-    close("attention f16", &got, &want, 1e-3)
 }
 
 /// Windows inside, past the end, and hidden throughout.

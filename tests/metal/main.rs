@@ -10,6 +10,7 @@ mod pair;
 mod rope;
 mod shim;
 mod softmax;
+mod storage;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use fold::ops::metal::SHADERS;

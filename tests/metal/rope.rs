@@ -1,8 +1,7 @@
 //! Rotary positions of queries and keys, and the attention around them.
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use fold::ops::{Norm, Rope, RopeAttention, norm_rotate, norm_rotate_reference, same_sequence_bias};
 use fold::weights::Weights;
-use mslcpu::{Build, Order};
 
 use super::{Noise, close, shim};
 
@@ -53,18 +52,4 @@ fn rotary_attention() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Values in half precision, angles and sums in single.
-#[test]
-fn half_precision() -> Result<()> {
-    if !shim::present() {
-        return Ok(());
-    }
-    let mut noise = Noise(3);
-    let (x, rope) = (noise.tensor(&[2, 40, 96])?.to_dtype(DType::F16)?, Rope::new(40, 24, &Device::Cpu)?);
-    let norm = Norm::new(Some(noise.param(&[96])?), None, 96);
-    let got = shim::with(Build::Sanitized, Order::Forward, || norm_rotate(&x, Some(&norm), &rope, 4))?;
-    let want = norm_rotate_reference(&x.to_dtype(DType::F32)?, Some(&norm), &rope, 4)?;
-    close("rotation f16", &got, &want, 1e-3)
 }

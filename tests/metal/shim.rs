@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use fold::ops::metal::{self, Arg, Job, Output, Shader};
-use half::f16;
+use half::{bf16, f16};
 use mslcpu::{Build, Order, Program, ready};
 
 /// Where the programs are.
@@ -105,10 +105,8 @@ pub fn execute(job: &Job) -> Result<Tensor> {
     let Some(bytes) = written.pop() else { bail!("{}: nothing written", launch.kernel) };
     match &job.output {
         Output::New(shape) => match job.dtype {
-            DType::F16 => {
-                let values = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect::<Vec<_>>();
-                Tensor::from_vec(values, shape.clone(), &Device::Cpu)
-            }
+            DType::F16 => Tensor::from_vec(halves(&bytes), shape.clone(), &Device::Cpu),
+            DType::BF16 => Tensor::from_vec(bfloats(&bytes), shape.clone(), &Device::Cpu),
             _ => Tensor::from_vec(floats(&bytes), shape.clone(), &Device::Cpu),
         },
         Output::Change(dst) => {
@@ -122,12 +120,21 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
+fn halves(bytes: &[u8]) -> Vec<f16> {
+    bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect()
+}
+
+fn bfloats(bytes: &[u8]) -> Vec<bf16> {
+    bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]])).collect()
+}
+
 /// The whole array that a tensor is a view of.
 fn contents(x: &Tensor) -> Result<Vec<u8>> {
     let (storage, _) = x.storage_and_layout();
     Ok(match &*storage {
         Storage::Cpu(CpuStorage::F32(v)) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Storage::Cpu(CpuStorage::F16(v)) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Storage::Cpu(CpuStorage::BF16(v)) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Storage::Cpu(CpuStorage::U32(v)) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
         _ => bail!("the shim has no buffers of {:?}", x.dtype()),
     })
@@ -144,7 +151,9 @@ impl InplaceOp1 for Replace {
     fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
         match storage {
             CpuStorage::F32(values) => *values = floats(&self.0),
-            _ => bail!("the shim changes f32 in place only"),
+            CpuStorage::F16(values) => *values = halves(&self.0),
+            CpuStorage::BF16(values) => *values = bfloats(&self.0),
+            _ => bail!("the shim changes floats in place only"),
         }
         Ok(())
     }

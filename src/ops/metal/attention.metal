@@ -165,9 +165,15 @@ template <typename T, int D, int BK>
   }
 }
 
+#if defined(__HAVE_BFLOAT__)
+#define BFLOAT(...) __VA_ARGS__
+#else
+#define BFLOAT(...)
+#endif
 #define ENTRY(D, BK) \
   template [[host_name("attention_" #D "_f32")]] [[kernel]] decltype(attention<float, D, BK>) attention<float, D, BK>; \
-  template [[host_name("attention_" #D "_f16")]] [[kernel]] decltype(attention<half, D, BK>) attention<half, D, BK>;
+  template [[host_name("attention_" #D "_f16")]] [[kernel]] decltype(attention<half, D, BK>) attention<half, D, BK>; \
+  BFLOAT(template [[host_name("attention_" #D "_bf16")]] [[kernel]] decltype(attention<bfloat, D, BK>) attention<bfloat, D, BK>;)
 ENTRY(8, 32)
 ENTRY(16, 32)
 ENTRY(24, 32)

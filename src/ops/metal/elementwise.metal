@@ -50,9 +50,15 @@ template <typename T, typename F>
   y = T(float(y) + F::of(vx, vg));
 }
 
+#if defined(__HAVE_BFLOAT__)
+#define BFLOAT(...) __VA_ARGS__
+#else
+#define BFLOAT(...)
+#endif
 #define ENTRY(kind, F, name) \
   template [[host_name(name "_f32")]] [[kernel]] decltype(kind<float, F>) kind<float, F>; \
-  template [[host_name(name "_f16")]] [[kernel]] decltype(kind<half, F>) kind<half, F>;
+  template [[host_name(name "_f16")]] [[kernel]] decltype(kind<half, F>) kind<half, F>; \
+  BFLOAT(template [[host_name(name "_bf16")]] [[kernel]] decltype(kind<bfloat, F>) kind<bfloat, F>;)
 ENTRY(map, Sigmoid, "sigmoid")
 ENTRY(map, Relu, "relu")
 ENTRY(map, SigmoidGate, "sigmoid_gate")

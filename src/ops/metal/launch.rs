@@ -83,6 +83,7 @@ impl<'a> Builder<'a> {
         let suffix = match dtype {
             DType::F32 => "f32",
             DType::F16 => "f16",
+            DType::BF16 => "bf16",
             _ => bail!("{kernel}: no Metal kernel for {dtype:?}"),
         };
         let kernel = format!("{kernel}_{suffix}");

@@ -18,7 +18,7 @@ pub(super) use attention::Attention;
 pub(super) use elementwise::{Change, Map, change, map};
 pub use launch::{Arg, Job, Launch, Output, Shader};
 pub(super) use norm::layer_norm;
-pub(super) use pair::{MAX_PLANES, planes, planes_norm};
+pub use pair::{MAX_PLANES, planes, planes_norm};
 pub(super) use rope::norm_rotate;
 pub(super) use softmax::softmax;
 
@@ -46,7 +46,7 @@ pub fn stand_in<R>(executor: Executor, block: usize, f: impl FnOnce() -> R) -> R
 pub(super) fn served(x: &Tensor) -> bool {
     let here = STAND_IN.get().is_some() || (cfg!(target_os = "macos") && x.device().is_metal());
     // Indices are 32-bit.
-    here && matches!(x.dtype(), DType::F32 | DType::F16) && (1..1 << 32).contains(&x.elem_count())
+    here && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16) && (1..1 << 32).contains(&x.elem_count())
 }
 
 /// Bytes that a block of rows of a layer may take for what it makes on the way.

@@ -48,3 +48,6 @@ template <typename T>
 }
 template [[host_name("layer_norm_f32")]] [[kernel]] decltype(layer_norm<float>) layer_norm<float>;
 template [[host_name("layer_norm_f16")]] [[kernel]] decltype(layer_norm<half>) layer_norm<half>;
+#if defined(__HAVE_BFLOAT__)
+template [[host_name("layer_norm_bf16")]] [[kernel]] decltype(layer_norm<bfloat>) layer_norm<bfloat>;
+#endif

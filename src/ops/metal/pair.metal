@@ -91,8 +91,14 @@ template <typename T>
   }
 }
 
+#if defined(__HAVE_BFLOAT__)
+#define BFLOAT(...) __VA_ARGS__
+#else
+#define BFLOAT(...)
+#endif
 #define ENTRY(kernel_name, name) \
   template [[host_name(name "_f32")]] [[kernel]] decltype(kernel_name<float>) kernel_name<float>; \
-  template [[host_name(name "_f16")]] [[kernel]] decltype(kernel_name<half>) kernel_name<half>;
+  template [[host_name(name "_f16")]] [[kernel]] decltype(kernel_name<half>) kernel_name<half>; \
+  BFLOAT(template [[host_name(name "_bf16")]] [[kernel]] decltype(kernel_name<bfloat>) kernel_name<bfloat>;)
 ENTRY(planes, "planes")
 ENTRY(planes_norm, "planes_norm")

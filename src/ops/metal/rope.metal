@@ -61,3 +61,6 @@ template <typename T>
 }
 template [[host_name("norm_rotate_f32")]] [[kernel]] decltype(norm_rotate<float>) norm_rotate<float>;
 template [[host_name("norm_rotate_f16")]] [[kernel]] decltype(norm_rotate<half>) norm_rotate<half>;
+#if defined(__HAVE_BFLOAT__)
+template [[host_name("norm_rotate_bf16")]] [[kernel]] decltype(norm_rotate<bfloat>) norm_rotate<bfloat>;
+#endif

@@ -33,3 +33,6 @@ template <typename T>
 }
 template [[host_name("softmax_f32")]] [[kernel]] decltype(softmax<float>) softmax<float>;
 template [[host_name("softmax_f16")]] [[kernel]] decltype(softmax<half>) softmax<half>;
+#if defined(__HAVE_BFLOAT__)
+template [[host_name("softmax_bf16")]] [[kernel]] decltype(softmax<bfloat>) softmax<bfloat>;
+#endif

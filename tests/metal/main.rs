@@ -7,6 +7,7 @@ mod elementwise;
 mod faults;
 mod norm;
 mod pair;
+mod random;
 mod rope;
 mod shim;
 mod softmax;
@@ -62,6 +63,11 @@ fn close(what: &str, got: &Tensor, want: &Tensor, tolerance: f32) -> Result<()> 
     }
     println!("{what}: {worst:.1e}");
     Ok(())
+}
+
+/// Numbers of eighths, so that logits are exact in any order of their sums, whatever is added to them.
+fn eighths(x: &Tensor) -> Result<Tensor> {
+    ((x * 8.)?.round()? / 8.)?.contiguous()
 }
 
 /// What `fold doctor --kernels` runs on a Mac.

@@ -33,14 +33,17 @@ template <typename T>
   float sum = 0.0f;
   for (uint i = lane; i < p.c; i += 32) sum += float(x[i]);
   const float mean = simd_sum(sum) / float(p.c);
-  float squares = 0.0f;
+  float squares = 0.0f, rest = 0.0f;
   for (uint i = lane; i < p.c; i += 32) {
     const float d = float(x[i]) - mean;
     squares += d * d;
+    rest += d;
   }
-  const float r = 1.0f / precise::sqrt(simd_sum(squares) / float(p.c) + p.eps);
+  rest = simd_sum(rest) / float(p.c);  // what rounding took from the mean: much, where it is far from 0
+  const float variance = max(simd_sum(squares) / float(p.c) - rest * rest, 0.0f);
+  const float r = 1.0f / precise::sqrt(variance + p.eps);
   for (uint i = lane; i < p.c; i += 32) {
-    float v = (float(x[i]) - mean) * r;
+    float v = (float(x[i]) - mean - rest) * r;
     if (p.scaled) v *= float(scale[i]);
     if (p.shifted) v += float(shift[i]);
     y[i] = T(v);

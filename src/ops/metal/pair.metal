@@ -76,14 +76,17 @@ template <typename T>
     float sum = 0.0f;
     for (uint c = lane; c < p.c; c += 32) sum += tile[c * (TILE + 1) + i];
     const float mean = simd_sum(sum) / float(p.c);
-    float squares = 0.0f;
+    float squares = 0.0f, rest = 0.0f;
     for (uint c = lane; c < p.c; c += 32) {
       const float d = tile[c * (TILE + 1) + i] - mean;
       squares += d * d;
+      rest += d;
     }
-    const float r = 1.0f / precise::sqrt(simd_sum(squares) / float(p.c) + p.eps);
+    rest = simd_sum(rest) / float(p.c);  // what rounding took from the mean
+    const float variance = max(simd_sum(squares) / float(p.c) - rest * rest, 0.0f);
+    const float r = 1.0f / precise::sqrt(variance + p.eps);
     for (uint c = lane; c < p.c; c += 32) {
-      float v = (tile[c * (TILE + 1) + i] - mean) * r;
+      float v = (tile[c * (TILE + 1) + i] - mean - rest) * r;
       if (p.scaled) v *= float(scale[c]);
       if (p.shifted) v += float(shift[c]);
       y[(row0 + i) * p.c + c] = T(v);

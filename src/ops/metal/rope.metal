@@ -30,7 +30,7 @@ template <typename T>
   if (row >= p.rows) return;
   x += (row / (p.d1 * p.d2)) * p.s0 + (row / p.d2 % p.d1) * p.s1 + (row % p.d2) * p.s2;
   y += row * p.c;
-  float mean = 0.0f, r = 1.0f;
+  float mean = 0.0f, rest = 0.0f, r = 1.0f;
   if (p.normed) {
     float sum = 0.0f;
     for (uint i = lane; i < p.c; i += 32) sum += float(x[i]);
@@ -39,14 +39,16 @@ template <typename T>
     for (uint i = lane; i < p.c; i += 32) {
       const float d = float(x[i]) - mean;
       squares += d * d;
+      rest += d;
     }
-    r = 1.0f / precise::sqrt(simd_sum(squares) / float(p.c) + p.eps);
+    rest = simd_sum(rest) / float(p.c);  // what rounding took from the mean
+    r = 1.0f / precise::sqrt(max(simd_sum(squares) / float(p.c) - rest * rest, 0.0f) + p.eps);
   }
   cosines += row % p.n * p.half_d;
   sines += row % p.n * p.half_d;
   for (uint i = lane; i < p.c / 2; i += 32) {
     const uint pair = i % p.half_d, left = i / p.half_d * 2 * p.half_d + pair, right = left + p.half_d;
-    float a = (float(x[left]) - mean) * r, b = (float(x[right]) - mean) * r;
+    float a = (float(x[left]) - mean - rest) * r, b = (float(x[right]) - mean - rest) * r;
     if (p.scaled) {
       a *= float(scale[left]);
       b *= float(scale[right]);

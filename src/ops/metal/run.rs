@@ -47,11 +47,12 @@ fn pipeline(device: &MetalDevice, launch: &Launch) -> Result<ComputePipeline> {
     Ok(pipeline)
 }
 
-/// No fast math, which candle's own kernels have: infinities and NaN behave, `exp` and `sqrt` are precise.
+/// No fast math, which candle's own kernels have: sums are made in the order in which they are written (as in the tests
+/// of the shaders), infinities and NaN behave, `exp` and `sqrt` are precise.
 fn options() -> objc2::rc::Retained<MTLCompileOptions> {
     let options = MTLCompileOptions::new();
     if objc2::available!(macos = 15) {
-        options.setMathMode(MTLMathMode::Relaxed);
+        options.setMathMode(MTLMathMode::Safe);
         options.setMathFloatingPointFunctions(MTLMathFloatingPointFunctions::Precise);
     } else {
         #[allow(deprecated, reason = "what macOS before 15 has")]

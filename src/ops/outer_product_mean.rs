@@ -61,24 +61,38 @@ impl OuterProductMean {
         })
     }
 
-    /// `add_to` in blocks of the first residue.
+    /// `add_to` in blocks of the first residue; a and b, `r n c` values each, are whole.
     fn add_to_on_metal(&self, z: &Tensor, m: &Tensor, mask: &Tensor) -> Result<()> {
         let ((b, r, n, _), c) = (m.dims4()?, self.a.n());
         for sample in 0..b {
             let (z, mask) = (z.get(sample)?, mask.get(sample)?);
-            let m = self.norm.forward(&m.get(sample)?)?; // [r, n, c_m]
-            let masked = |lin: &Linear| lin.forward(&m)?.broadcast_mul(&mask.unsqueeze(D::Minus1)?);
-            let left = masked(&self.a)?.reshape((r, n * c))?.t()?.contiguous()?; // [(i c), r]
-            let right = masked(&self.b)?.reshape((r, n * c))?; // [r, (j e)]
+            let [left, right] = self.operands(&m.get(sample)?, &mask)?;
             let count = (mask.t()?.contiguous()?.matmul(&mask.contiguous()?)? + EPS)?.recip()?; // [n, n]
-            for (start, len) in metal::blocks(n, n * (2 * c * c + self.out.n())) {
-                let outer = left.narrow(0, start * c, len * c)?.matmul(&right)?.reshape((len, c, n, c))?;
+            for (start, len) in metal::blocks(n, n * (2 * c * c + self.out.n()) + c * r) {
+                let left = left.narrow(1, start * c, len * c)?.t()?.contiguous()?; // [(i c), r]
+                let outer = left.matmul(&right)?.reshape((len, c, n, c))?;
                 let outer = outer.transpose(1, 2)?.contiguous()?.reshape((len, n, c * c))?;
                 let inverse = count.narrow(0, start, len)?.unsqueeze(D::Minus1)?;
                 gate_add(&z.narrow(0, start, len)?, &inverse, &self.out.forward(&outer)?)?;
             }
         }
         Ok(())
+    }
+
+    /// a and b of `m` `[r, n, c_m]`, times `mask` `[r, n]`, in blocks of sequences: `[r, n * c]` each.
+    fn operands(&self, m: &Tensor, mask: &Tensor) -> Result<[Tensor; 2]> {
+        let ((r, n, c_m), c) = (m.dims3()?, self.a.n());
+        let whole = || Tensor::zeros((r, n * c), m.dtype(), m.device());
+        let made = [whole()?, whole()?];
+        for (start, len) in metal::blocks(r, n * (c_m + 2 * c)) {
+            let rows = self.norm.forward(&m.narrow(0, start, len)?)?;
+            let mask = mask.narrow(0, start, len)?.unsqueeze(D::Minus1)?;
+            for (lin, made) in [&self.a, &self.b].into_iter().zip(&made) {
+                let masked = lin.forward(&rows)?.broadcast_mul(&mask)?.reshape((len, n * c))?;
+                made.slice_set(&masked, 0, start)?;
+            }
+        }
+        Ok(made)
     }
 
     /// `add_to` in plain tensor operations.

@@ -77,7 +77,8 @@ impl PairWeightedAverage {
             let m = m.get(sample)?;
             let hidden = ((mask.get(sample)? - 1.)? * 1e9)?.unsqueeze(0)?;
             let bias = pair_bias(&z.get(sample)?, Some(&self.norm_z), &self.bias)?;
-            let weights = softmax(&bias.broadcast_add(&hidden)?)?; // [h, n, n]
+            add_in_place(&bias, &hidden)?;
+            let weights = softmax(&bias)?; // [h, n, n]
             for (start, len) in metal::blocks(r, n * (6 * c + 2 * c_m)) {
                 let rows = m.narrow(0, start, len)?;
                 let x = self.norm_m.forward(&rows)?; // [len, n, c_m]

@@ -68,6 +68,12 @@ pub(super) fn ranges(n: usize, len: usize) -> impl Iterator<Item = (usize, usize
     (0..n).step_by(len.max(1)).map(move |start| (start, len.min(n - start)))
 }
 
+/// Bytes of the buffer that candle's Metal backend makes for `bytes`: the next power of two (candle 0.11.1,
+/// `metal_backend/device.rs`, `buf_size`). Only what is uploaded from the host, as weights are, is as large as it is.
+pub fn buffer_bytes(bytes: u64) -> u64 {
+    bytes.next_power_of_two()
+}
+
 /// Waits for the GPU, after which candle's pool gives the buffers that nobody holds back to the system; nothing elsewhere.
 ///
 /// Launches run later than they are encoded, and the pool only grows until then: called between blocks of a network it

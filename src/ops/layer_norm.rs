@@ -103,11 +103,12 @@ impl Norm {
         let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
         let mut x = x.broadcast_div(&(variance + EPS)?.sqrt()?)?;
-        if let Some(w) = &self.weight {
-            x = x.broadcast_mul(&w.tensor(x.device())?)?;
+        let [weight, bias] = self.tensors(&x)?;
+        if let Some(w) = weight {
+            x = x.broadcast_mul(&w)?;
         }
-        if let Some(b) = &self.bias {
-            x = x.broadcast_add(&b.tensor(x.device())?)?;
+        if let Some(b) = bias {
+            x = x.broadcast_add(&b)?;
         }
         Ok(x)
     }

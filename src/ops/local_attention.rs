@@ -73,7 +73,7 @@ impl LocalAttention<'_> {
         let index: Vec<u32> = self.starts.iter().flat_map(keys).map(|k| k.min(n_atom - 1) as u32).collect();
         let outside: Vec<f32> = self.starts.iter().flat_map(keys).map(|k| if k < n_atom { 0. } else { -1e9 }).collect();
         let index = Tensor::from_vec(index, n_block * n_key, device)?;
-        let outside = Tensor::from_vec(outside, (1, n_block, 1, 1, n_key), device)?;
+        let outside = Tensor::from_vec(outside, (1, n_block, 1, 1, n_key), device)?.to_dtype(self.q.dtype())?;
         let heads = |x: Tensor, n: usize| {
             x.reshape((b * n_block, n, n_head, d))?.transpose(1, 2)?.contiguous() // [b * n_block, h, n, d]
         };

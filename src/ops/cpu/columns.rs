@@ -219,17 +219,22 @@ impl Kernel for NormColumns<'_> {
                 }
                 let mean = S::div(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])), count);
                 sums = [S::splat(0.); 4];
+                let mut squares = [S::splat(0.); 4];
                 k = 0;
                 while k < c {
                     let d = S::sub(S::load(x.add(k * row)), mean);
-                    sums[k % 4] = S::fma(d, d, sums[k % 4]);
+                    sums[k % 4] = S::add(sums[k % 4], d);
+                    squares[k % 4] = S::fma(d, d, squares[k % 4]);
                     k += 1;
                 }
-                let variance = S::div(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])), count);
+                // What rounding has left in the mean.
+                let rest = S::div(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])), count);
+                let squares = S::add(S::add(squares[0], squares[1]), S::add(squares[2], squares[3]));
+                let variance = S::sub(S::div(squares, count), S::mul(rest, rest));
                 let factor = S::div(S::splat(1.), S::sqrt(S::add(variance, S::splat(super::EPS))));
                 k = 0;
                 while k < c {
-                    let mut v = S::mul(S::sub(S::load(x.add(k * row)), mean), factor);
+                    let mut v = S::mul(S::sub(S::sub(S::load(x.add(k * row)), mean), rest), factor);
                     if let Some(w) = weight {
                         v = S::mul(v, S::splat(*w.get_unchecked(k)));
                     }

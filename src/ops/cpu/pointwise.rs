@@ -151,12 +151,15 @@ impl Kernel for NormRows<'_> {
             while r < self.rows {
                 let (x, dst) = (self.src.add(r * c), self.dst.add(r * c));
                 let mean = S::splat(row_sum::<S>(x, c) / c as f32);
-                let variance = row_deviation::<S>(x, c, mean) / c as f32;
+                let (sum, squares) = row_deviation::<S>(x, c, mean);
+                let rest = sum / c as f32; // what rounding has left in the mean
+                let variance = squares / c as f32 - rest * rest;
                 let factor = S::splat(1. / (variance + super::EPS).sqrt());
+                let rest = S::splat(rest);
                 let mut i = 0;
                 while i < c {
                     let w = S::LANES.min(c - i);
-                    let mut v = S::mul(S::sub(load::<S>(x.add(i), w), mean), factor);
+                    let mut v = S::mul(S::sub(S::sub(load::<S>(x.add(i), w), mean), rest), factor);
                     if let Some(p) = self.affine.weight {
                         v = S::mul(v, load::<S>(p.as_ptr().add(r * self.affine.step + i), w));
                     }
@@ -192,35 +195,39 @@ unsafe fn row_sum<S: Simd>(x: *const f32, c: usize) -> f32 {
     }
 }
 
-/// Sum of the squared distances of a row from `mean`.
+/// Sums of the distances of a row from `mean`, and of their squares.
 #[inline(always)]
-unsafe fn row_deviation<S: Simd>(x: *const f32, c: usize, mean: S::V) -> f32 {
-    // SAFETY: `c` values at `x`; the lanes past the end are zero, so that they are taken out by a copy of `mean`.
+unsafe fn row_deviation<S: Simd>(x: *const f32, c: usize, mean: S::V) -> (f32, f32) {
+    // SAFETY: `c` values at `x`; of the last vector only the lanes before the end are counted.
     unsafe {
         let mut sums = [S::splat(0.); 2];
+        let mut squares = [S::splat(0.); 2];
         let mut i = 0;
         while i + 2 * S::LANES <= c {
             let d = [S::sub(S::load(x.add(i)), mean), S::sub(S::load(x.add(i + S::LANES)), mean)];
-            sums[0] = S::fma(d[0], d[0], sums[0]);
-            sums[1] = S::fma(d[1], d[1], sums[1]);
+            sums = [S::add(sums[0], d[0]), S::add(sums[1], d[1])];
+            squares = [S::fma(d[0], d[0], squares[0]), S::fma(d[1], d[1], squares[1])];
             i += 2 * S::LANES;
         }
         while i + S::LANES <= c {
             let d = S::sub(S::load(x.add(i)), mean);
-            sums[0] = S::fma(d, d, sums[0]);
+            sums[0] = S::add(sums[0], d);
+            squares[0] = S::fma(d, d, squares[0]);
             i += S::LANES;
         }
         let mut sum = S::sum(S::add(sums[0], sums[1]));
+        let mut square = S::sum(S::add(squares[0], squares[1]));
         if i < c {
             let mut rest = [0f32; 16];
             S::store(rest.as_mut_ptr(), S::sub(S::load_part(x.add(i), c - i), mean));
             let mut j = 0;
             while j < c - i {
-                sum += rest[j] * rest[j];
+                sum += rest[j];
+                square += rest[j] * rest[j];
                 j += 1;
             }
         }
-        sum
+        (sum, square)
     }
 }
 

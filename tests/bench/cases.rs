@@ -362,7 +362,10 @@ fn outer_product_mean(n: usize, rows: usize) -> Result<Case> {
     let mask = ones(&[1, rows, n])?;
     let layer = OuterProductMean::load(C_M, 32, C_Z, &weights())?;
     let (l, x, y, k) = (layer.clone(), z.copy()?, m.clone(), mask.clone());
-    let flop = product(n * n, rows, 1024) + product(n * n, 1024, C_Z) + 2. * product(rows * n, C_M, 32);
+    // Whichever is less: the outer products and their projection, or the weight times a and that times b.
+    let plain = product(n * n, rows, 32 * 32) + product(n * n, 32 * 32, C_Z);
+    let weight_first = product(rows * n, 32, 32 * C_Z) + product(n * n, rows * 32, C_Z);
+    let flop = plain.min(weight_first) + 2. * product(rows * n, C_M, 32);
     case(flop, move || layer.add_to(&z, &m, &mask), move || l.add_to_reference(&x, &y, &k))
 }
 

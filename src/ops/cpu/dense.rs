@@ -43,12 +43,13 @@ pub struct Rows<'a> {
     values: Shared<'a>, // [m, c]
     c: usize,
     norm: Option<(Affine<'a>, usize)>,
+    overwritten: bool,
 }
 
 impl<'a> Rows<'a> {
     /// `values` `[m, c]`; `norm` is scale and offset, those of row `r` being the `r % period`-th.
     pub fn new(values: &'a [f32], c: usize, norm: Option<(Affine<'a>, usize)>) -> Self {
-        Self { values: Shared::read_only(values), c, norm }
+        Self { values: Shared::read_only(values), c, norm, overwritten: false }
     }
 
     /// Rows that the operation overwrites, as its target.
@@ -57,37 +58,44 @@ impl<'a> Rows<'a> {
     ///
     /// A row is written only by the task that has read it, or when all have been read.
     pub unsafe fn in_place(values: Shared<'a>, c: usize, norm: Option<(Affine<'a>, usize)>) -> Self {
-        Self { values, c, norm }
+        Self { values, c, norm, overwritten: true }
+    }
+
+    /// Rows `first..first + n` as they are; by the promise of `in_place` nothing has written them yet.
+    fn values(&self, first: usize, n: usize) -> &[f32] {
+        // SAFETY: `new` had them for reading, and see above.
+        unsafe { self.values.read(first * self.c, n * self.c) }
     }
 
     /// Rows `first..first + n`, at most a panel, as columns `[c, panel]`.
     pub fn columns(&self, isa: Isa, first: usize, n: usize, dst: &mut [f32]) {
         let c = self.c;
-        // SAFETY: `new` had them for reading; by the promise of `in_place` nothing has written these rows yet.
-        let values = unsafe { self.values.read(first * c, n * c) };
-        let Some((affine, period)) = self.norm else {
-            return to_columns(isa, values, c, n, c, dst, isa.panel());
-        };
-        let mut normed = Scratch::new(n * c);
-        if affine.step == 0 {
-            norm_rows(isa, values, c, affine, &mut normed);
-        } else {
-            let mut done = 0;
-            while done < n {
-                let at = (first + done) % period; // the parameters start again after `period` rows
-                let rows = (n - done).min(period - at);
-                let from = at * affine.step;
-                let affine = Affine {
-                    weight: affine.weight.map(|p| &p[from..]),
-                    bias: affine.bias.map(|p| &p[from..]),
-                    ..affine
-                };
-                let part = done * c..(done + rows) * c;
-                norm_rows(isa, &values[part.clone()], c, affine, &mut normed[part]);
-                done += rows;
-            }
+        if self.norm.is_none() {
+            return to_columns(isa, self.values(first, n), c, n, c, dst, isa.panel());
         }
+        let mut normed = Scratch::new(n * c);
+        self.copy(isa, first, n, &mut normed);
         to_columns(isa, &normed, c, n, c, dst, isa.panel());
+    }
+
+    /// Rows `first..first + n`, normalised, to `dst` `[n, c]`.
+    fn copy(&self, isa: Isa, first: usize, n: usize, dst: &mut [f32]) {
+        let (c, values) = (self.c, self.values(first, n));
+        let Some((affine, period)) = self.norm else { return dst.copy_from_slice(values) };
+        if affine.step == 0 {
+            return norm_rows(isa, values, c, affine, dst);
+        }
+        let mut done = 0;
+        while done < n {
+            let at = (first + done) % period; // the parameters start again after `period` rows
+            let rows = (n - done).min(period - at);
+            let from = at * affine.step;
+            let affine =
+                Affine { weight: affine.weight.map(|p| &p[from..]), bias: affine.bias.map(|p| &p[from..]), ..affine };
+            let part = done * c..(done + rows) * c;
+            norm_rows(isa, &values[part.clone()], c, affine, &mut dst[part]);
+            done += rows;
+        }
     }
 
     /// Rows `first..first + m` as panels of columns.
@@ -125,6 +133,11 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// Are the results written as they are? (Sums begun with an old value would be rounded at its size.)
+    fn is_plain(&self) -> bool {
+        self.write == Write::Set && self.gate.is_none() && self.mask.is_none()
+    }
+
     /// Writes `c` channels from `channel` on of `n` positions (at most a panel) from `first` on, given as columns.
     ///
     /// # Safety
@@ -196,6 +209,9 @@ pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)]) {
         }
         return;
     }
+    if layers.iter().all(|(layer, target)| layer.n.is_multiple_of(isa.lanes()) && target.is_plain()) {
+        return dense_by_rows(isa, rows, m, layers, parallel);
+    }
     let k = rows.c;
     let n_panel = m.div_ceil(panel);
     let group = (n_panel / (TASKS * rayon::current_num_threads())).clamp(1, 4);
@@ -217,6 +233,50 @@ pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)]) {
                     unsafe { target.store(isa, &mut y[p * c * panel..], panel, (at, n), (channel, c)) };
                 }
             }
+        }
+    });
+}
+
+/// Rows of a task that takes them as they lie: whole strips of every instruction set, in the first cache at 128 channels.
+const BAND: usize = 48;
+
+/// As `dense` with weights turned into panels of their rows, so that neither the rows nor the results, which fill whole
+/// vectors, have to be transposed.
+fn dense_by_rows(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)], parallel: bool) {
+    let (k, panel) = (rows.c, isa.panel());
+    let turned: Vec<Scratch> = layers
+        .iter()
+        .map(|(layer, _)| {
+            let mut turned = Scratch::new(layer.n.div_ceil(panel) * k * panel);
+            for (p, turned) in turned.chunks_mut(k * panel).enumerate() {
+                let at = p * panel;
+                to_columns(isa, &layer.w[at * k..], k, panel.min(layer.n - at), k, turned, panel);
+            }
+            turned
+        })
+        .collect();
+    for_each(m.div_ceil(BAND), parallel, |task| {
+        let (first, n) = (task * BAND, BAND.min(m - task * BAND));
+        let mut copy = Scratch::new(n * k);
+        let x = if rows.norm.is_some() || rows.overwritten {
+            rows.copy(isa, first, n, &mut copy);
+            &copy[..]
+        } else {
+            rows.values(first, n)
+        };
+        for ((layer, target), turned) in layers.iter().zip(&turned) {
+            // SAFETY: a row belongs to one task, which has read it.
+            let dst = unsafe { target.dst.part(first * layer.n, n * layer.n) };
+            let init = match layer.bias {
+                None => Init::Zero,
+                Some(bias) => {
+                    dst.chunks_mut(layer.n).for_each(|dst| dst.copy_from_slice(bias));
+                    Init::Sum
+                }
+            };
+            let left = Left { values: x, order: Order::Rows(k), m: n };
+            let right = Panels { values: &turned[..], row: panel, next: k * panel };
+            product(isa, left, k, right, layer.n, Panels { values: dst, row: layer.n, next: panel }, init);
         }
     });
 }

@@ -31,14 +31,58 @@ const GROUP: usize = 3;
 impl OuterProductMean<'_> {
     /// Updates one `z` from `m` with `mask` `[r, n]`.
     pub fn run(&self, isa: Isa, z: Shared, m: &[f32], mask: &[f32]) {
-        let (n, c, c_z, c_m) = (self.n, self.a.n, self.out.n, self.a.k);
+        let (n, c, c_m) = (self.n, self.a.n, self.a.k);
         let panel = isa.panel();
         let rows = m.len() / (n * c_m);
         let row = n.next_multiple_of(panel);
         let mut a = Scratch::new(n * rows * c); // token, sequence, channel
-        let mut b = Scratch::new(c * rows * row); // channel, sequence, token
-        self.operands(isa, m, mask, Shared::new(&mut a), (Shared::new(&mut b), row));
-        let step = GROUP * panel;
+        let mut b = Scratch::new(c * rows * row); // channel and sequence in the order of the sum, token
+        // Few sequences: the weight times a is smaller than the outer product, and is made first.
+        let few = 2 * rows <= c;
+        let steps = if few { [row, c * row] } else { [rows * row, row] };
+        self.operands(isa, m, mask, Shared::new(&mut a), (Shared::new(&mut b), steps));
+        if few { self.few(isa, z, &a, &b, mask) } else { self.many(isa, z, &a, &b, mask) }
+    }
+
+    /// For few sequences: `sum_re (sum_c out_ce a_irc) b_jre`.
+    fn few(&self, isa: Isa, z: Shared, a: &[f32], b: &[f32], mask: &[f32]) {
+        let (n, c, c_z, panel, lanes) = (self.n, self.a.n, self.out.n, isa.panel(), isa.lanes());
+        let rows = mask.len() / n;
+        let (k, row, step) = (rows * c, n.next_multiple_of(panel), GROUP * panel);
+        for_each(n.div_ceil(lanes), n * n * c >= 1 << 10, |task| {
+            let (first, count) = (task * lanes, lanes.min(n - task * lanes));
+            let mut left = Scratch::new(count * c_z * k); // token, channel of z, sequence, channel of b
+            let shared = Shared::new(&mut left);
+            let (mut x, mut y) = (Scratch::new(c * panel), Scratch::new(c.max(c_z) * step));
+            for r in 0..rows {
+                to_columns(isa, &a[(first * rows + r) * c..], rows * c, count, c, &mut x, panel);
+                for channel in 0..c_z {
+                    let w = Left { values: &self.out.w[channel * c * c..], order: Order::Columns(c), m: c };
+                    let x = Panels { values: &x[..], row: panel, next: 0 };
+                    product(isa, w, c, x, count, Panels { values: &mut y, row: panel, next: 0 }, Init::Zero);
+                    // SAFETY: the scratch array is this task's.
+                    unsafe { to_rows(isa, &y, panel, count, c, shared, channel * k + r * c, c_z * k, Write::Set) };
+                }
+            }
+            let init = self.out.bias.map_or(Init::Zero, Init::Bias);
+            for (i, left) in (first..).zip(left.chunks(c_z * k)) {
+                for at in (0..n).step_by(step) {
+                    let width = step.min(n - at);
+                    let w = Left { values: left, order: Order::Rows(k), m: c_z };
+                    let x = Panels { values: &b[at..], row, next: panel };
+                    product(isa, w, k, x, width, Panels { values: &mut y, row: step, next: panel }, init);
+                    // SAFETY: these positions belong to this task.
+                    unsafe { self.store(isa, z, &mut y, mask, i, (at, width)) };
+                }
+            }
+        });
+    }
+
+    /// For any number of sequences: `sum_ce out_ce (sum_r a_irc b_jre)`.
+    fn many(&self, isa: Isa, z: Shared, a: &[f32], b: &[f32], mask: &[f32]) {
+        let (n, c, c_z, panel) = (self.n, self.a.n, self.out.n, isa.panel());
+        let rows = mask.len() / n;
+        let (row, step) = (n.next_multiple_of(panel), GROUP * panel);
         let tiles = n.div_ceil(step);
         for_each(n * tiles, n * n * c >= 1 << 10, |task| {
             let (i, at) = (task / tiles, task % tiles * step);
@@ -62,16 +106,27 @@ impl OuterProductMean<'_> {
                 let x = Panels { values: &outer[..], row: step, next: panel };
                 product(isa, w, height * c, x, width, Panels { values: &mut y, row: step, next: panel }, init);
             }
-            let count = |j: usize| (0..rows).map(|r| mask[r * n + i] * mask[r * n + j]).sum::<f32>();
-            let inverse: Vec<f32> = (at..at + width).map(|j| 1. / (count(j) + self.eps)).collect();
-            scale_columns(isa, &mut y, step, c_z, &inverse);
             // SAFETY: these positions belong to this task.
-            unsafe { to_rows(isa, &y, step, width, c_z, z, (i * n + at) * c_z, c_z, Write::Add) };
+            unsafe { self.store(isa, z, &mut y, mask, i, (at, width)) };
         });
     }
 
-    /// a and b times the mask, each in the order that its products read.
-    fn operands(&self, isa: Isa, m: &[f32], mask: &[f32], a: Shared, (b, row): (Shared, usize)) {
+    /// Adds the sums `y`, columns of `width` tokens from `at` on, to row `i` of `z`, divided by the sequences of both tokens.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else reads or writes these positions of `z` meanwhile.
+    unsafe fn store(&self, isa: Isa, z: Shared, y: &mut [f32], mask: &[f32], i: usize, (at, width): (usize, usize)) {
+        let (n, c_z, step) = (self.n, self.out.n, GROUP * isa.panel());
+        let count = |j: usize| mask.chunks(n).map(|mask| mask[i] * mask[j]).sum::<f32>();
+        let inverse: Vec<f32> = (at..at + width).map(|j| 1. / (count(j) + self.eps)).collect();
+        scale_columns(isa, y, step, c_z, &inverse);
+        // SAFETY: the caller has these positions to itself.
+        unsafe { to_rows(isa, y, step, width, c_z, z, (i * n + at) * c_z, c_z, Write::Add) };
+    }
+
+    /// a and b times the mask, each in the order that its products read; that of b has steps for channel and sequence.
+    fn operands(&self, isa: Isa, m: &[f32], mask: &[f32], a: Shared, (b, [e_step, r_step]): (Shared, [usize; 2])) {
         let (n, c, c_m, panel) = (self.n, self.a.n, self.a.k, isa.panel());
         let rows = m.len() / (n * c_m);
         let tiles = n.div_ceil(panel);
@@ -92,7 +147,7 @@ impl OuterProductMean<'_> {
             scale_columns(isa, &mut y, panel, c, mask);
             for (e, y) in y.chunks(panel).enumerate() {
                 // SAFETY: as above.
-                unsafe { b.part((e * rows + r) * row + at, width) }.copy_from_slice(&y[..width]);
+                unsafe { b.part(e * e_step + r * r_step + at, width) }.copy_from_slice(&y[..width]);
             }
         });
     }

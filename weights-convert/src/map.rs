@@ -24,6 +24,8 @@ pub struct Plan {
 #[derive(Debug)]
 struct Rule {
     line: usize,
+    /// A checkpoint may do without.
+    optional: bool,
     kind: Kind,
 }
 
@@ -77,7 +79,8 @@ impl Map {
             let Some(table) = current.as_ref().and_then(|name| layers.get_mut(name)) else {
                 return Err(wrong("a rule before the first table".into()));
             };
-            table.push(Rule { line: i + 1, kind: parse_rule(line).map_err(wrong)? });
+            let (line, optional) = line.strip_prefix("optional ").map_or((line, false), |line| (line, true));
+            table.push(Rule { line: i + 1, optional, kind: parse_rule(line).map_err(wrong)? });
         }
         let map = Self { layers };
         map.check()?;
@@ -103,7 +106,7 @@ impl Map {
     }
 
     /// Reads all names of a checkpoint. Fails with every name that no line or more than one line reads, every one that
-    /// lacks its partner in `a + b`, and every line (but `drop`) that no name has used.
+    /// lacks its partner in `a + b`, and every line (but `drop` and `optional`) that no name has used.
     pub fn apply(&self, names: &[&str]) -> Result<Plan, Vec<String>> {
         let mut problems = Vec::new();
         let mut parts: BTreeMap<String, Vec<Option<usize>>> = BTreeMap::new();
@@ -141,7 +144,7 @@ impl Map {
                 }
             }
         }
-        for rule in self.layers.values().flatten().filter(|r| !used.contains(&r.line)) {
+        for rule in self.layers.values().flatten().filter(|r| !r.optional && !used.contains(&r.line)) {
             if let Kind::Move { from, .. } = &rule.kind {
                 let from: Vec<_> = from.iter().map(Pattern::to_string).collect();
                 problems.push(format!("{} is missing (line {} of the map)", from.join(" and "), rule.line));
@@ -317,6 +320,15 @@ mod tests {
             assert!(problems.contains(expected), "{expected} not in:\n{problems}");
         }
         assert!(!problems.contains("version"), "{problems}");
+    }
+
+    #[test]
+    fn an_optional_line_may_go_unused() {
+        let text = "layer model\na -> b\noptional c -> d";
+        let map = Map::parse(text).unwrap();
+        assert_eq!(map.apply(&["a.x"]).unwrap().targets.len(), 1);
+        assert_eq!(map.apply(&["a.x", "c.x"]).unwrap().targets["d.x"], [1]);
+        assert_eq!(map.apply(&["c.x"]).unwrap_err(), ["a is missing (line 2 of the map)"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The command line: the only place that prints, prompts or exits.
+mod bench;
 mod doctor;
 mod exit;
 mod predict;
@@ -22,6 +23,7 @@ enum Command {
     Predict(predict::Args),
     Weights(weights::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
 }
 
 /// Parses the arguments, runs the subcommand, prints what went wrong.
@@ -30,6 +32,7 @@ pub fn main() -> ExitCode {
     let threads = match &cli.command {
         Command::Predict(args) => args.threads,
         Command::Doctor(args) => args.threads,
+        Command::Bench(args) => args.threads,
         Command::Weights(_) => None,
     };
     crate::device::start(threads.map(|n| n as usize));
@@ -37,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("fold: {}", ui::chain(&error));

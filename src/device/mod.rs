@@ -1,4 +1,6 @@
 //! Where the program computes and how much memory there is.
+pub mod heap;
+
 use std::str::FromStr;
 
 use candle_core::Device;
@@ -103,7 +105,7 @@ pub fn threads() -> usize {
 ///
 /// Candle reads `RAYON_NUM_THREADS` at every product and asks the system for its cores where it is not set, which costs
 /// more than a small product; glibc returns every large block to the system at once, so that each tensor is paid for in
-/// page faults.
+/// page faults. The largest it should return: kept, they would leave holes as large as themselves that others do not fit.
 pub fn start(threads: Option<usize>) {
     let threads = threads
         .or_else(|| std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok())
@@ -116,7 +118,7 @@ pub fn start(threads: Option<usize>) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt only stores two numbers; no other thread allocates yet.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }

@@ -24,6 +24,7 @@ mod triangle_multiplication;
 pub use ada_norm::{AdaCondition, AdaNorm, ConditionedTransition, TransitionCondition};
 pub use attention::{Attention, attention, attention_reference, pair_bias, pair_bias_reference};
 pub use check::{Check, check};
+pub use cpu::scratch::release as release_scratch;
 pub use cpu::simd::{Isa, with_isa};
 pub use elementwise::{
     add_in_place, add_in_place_reference, add_sigmoid_gate, add_sigmoid_gate_reference, gate_add, gate_add_reference,

@@ -138,7 +138,8 @@ pub fn predict(device: &Device) -> Result<(Vec<f32>, Duration), DoctorError> {
     let batch = model.batch(&features, device)?;
     let mut noise = TorchGenerator::new(SEED.into());
     let trunk = model.trunk(&batch, N_CYCLE, &mut noise, &mut |_| {}, &mut |_, _, _| Ok(()))?;
-    let diffusion = model.diffusion.condition(&batch, &trunk.s_input, &trunk.s, &trunk.z)?;
+    let pair = model.diffusion.condition_pair(&batch, &trunk.z)?;
+    let diffusion = model.diffusion.condition(&batch, &trunk.s_input, &trunk.s, pair)?;
     let positions = sample(&diffusion, &model.config.sampling, N_STEP, 1, &mut noise, &mut |_| Ok(()))?;
     Ok((positions, started.elapsed()))
 }

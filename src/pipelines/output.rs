@@ -3,13 +3,14 @@
 //! `<name>/seed-<s>_sample-<k>/<name>_seed-<s>_sample-<k>_{model.cif,confidences.json,summary_confidences.json}`, the best
 //! sample once more as `<name>/<name>_{..}`, `<name>/<name>_ranking_scores.csv`, and `<name>/run.json`.
 use std::fs;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use candle_core::{CpuStorage, Storage, Tensor};
+use candle_core::Tensor;
 use serde_json::{Value, json};
 
+use super::host::host;
 use super::store::{self, StoreError};
 use crate::assembly::Assembly;
 use crate::features::af3::Af3Features;
@@ -17,8 +18,9 @@ use crate::io::confidence::{Confidences, Summary, format_confidences, format_sum
 use crate::io::pdb::PdbError;
 use crate::io::structure::{Atom, Chain, Entity, Origin, Structure};
 use crate::io::{mmcif, pdb};
-use crate::models::af3::confidence::ConfidenceLogits;
-use crate::score::{self, Confidence, Logits};
+use crate::models::af3::confidence::PairLogits;
+use crate::models::af3::embed::row_blocks;
+use crate::score::{self, Confidence, PairErrors};
 
 /// A structure file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,54 +136,45 @@ pub struct Scored<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    /// `distogram_logits` `[1, n_token, n_token, n_bin]`.
-    pub fn new(features: &'a Af3Features, distogram_logits: &Tensor) -> candle_core::Result<Self> {
-        Ok(Self(score::Scorer::new(features, host(distogram_logits)?.values())))
+    /// `distogram` gives the logits of some rows, `[1, rows, n_token, n_bin]`.
+    pub fn new(
+        features: &'a Af3Features,
+        distogram: &dyn Fn(Range<usize>) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Self> {
+        let n = features.n_token();
+        let mut contacts = Vec::with_capacity(n * n);
+        for rows in row_blocks(n, ROW_CHANNELS) {
+            let logits = distogram(rows)?;
+            contacts.extend(score::contact_probs(host(&logits)?.values(), logits.dim(3)?));
+        }
+        Ok(Self(score::Scorer::new(features, contacts)))
     }
 
-    /// Confidence in the structure with the atoms at `positions` `[n_atom]`, in Å.
-    pub fn score(&self, positions: &[[f32; 3]], logits: &ConfidenceLogits) -> candle_core::Result<Scored<'_>> {
-        let (plddt, pae, pde) = (host(&logits.plddt)?, host(&logits.pae)?, host(&logits.pde)?);
-        let logits = Logits { plddt: plddt.values(), pae: pae.values(), pde: pde.values() };
+    /// Confidence in the structure with the atoms at `positions` `[n_atom]`, in Å; `plddt` are the logits
+    /// `[1, n_atom, n_bin]`, `pairs` gives those of some rows.
+    pub fn score(
+        &self,
+        positions: &[[f32; 3]],
+        plddt: &Tensor,
+        pairs: &dyn Fn(Range<usize>) -> candle_core::Result<PairLogits>,
+    ) -> candle_core::Result<Scored<'_>> {
+        let mut errors = PairErrors::default();
+        for rows in row_blocks(self.0.features().n_token(), ROW_CHANNELS) {
+            let n_row = rows.len();
+            let PairLogits { pae, pde } = pairs(rows)?;
+            self.0.add_rows(&mut errors, n_row, host(&pae)?.values(), host(&pde)?.values());
+        }
         Ok(Scored {
             features: self.0.features(),
             contact_probs: self.0.contact_probs(),
-            confidence: self.0.score(positions, &logits),
+            confidence: self.0.score(positions, host(plddt)?.values(), errors),
             positions: positions.to_vec(),
         })
     }
 }
 
-/// Values of a tensor on the host: where they lie, if they are there.
-enum Host<G> {
-    /// The guard of the storage.
-    Borrowed(G, Range<usize>),
-    Owned(Vec<f32>),
-}
-
-/// The values of a tensor; not copied if it is a contiguous one on the CPU.
-fn host(tensor: &Tensor) -> candle_core::Result<Host<impl Deref<Target = Storage> + '_>> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) => Ok(Host::Borrowed(storage, start..end)),
-        _ => {
-            drop(storage);
-            Ok(Host::Owned(tensor.flatten_all()?.to_vec1()?))
-        }
-    }
-}
-
-impl<G: Deref<Target = Storage>> Host<G> {
-    fn values(&self) -> &[f32] {
-        match self {
-            Self::Borrowed(storage, range) => match &**storage {
-                Storage::Cpu(CpuStorage::F32(values)) => &values[range.clone()],
-                _ => unreachable!("checked when made"),
-            },
-            Self::Owned(values) => values,
-        }
-    }
-}
+/// Values of a token pair that a block of rows of logits is measured by: what a pair head reads.
+const ROW_CHANNELS: usize = 128;
 
 /// Can structures of this complex be written in these formats? For a check before the work is done.
 pub fn check_formats(assembly: &Assembly, formats: &[Format]) -> Result<(), OutputError> {

@@ -1,22 +1,23 @@
 //! Structure prediction: queries in, structures and confidences out, one seed after the other.
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::infer::{Done, Inference};
+use super::memory::Estimate;
 use super::output::{self, Format, SampleFiles};
 use super::progress::Progress;
 use super::store::{self, StoreError};
 use crate::assembly::Assembly;
 use crate::device::{DeviceChoice, DeviceError, Memory};
-use crate::features::af3::{Af3Features, feature_noise, featurise, frame};
+use crate::features::af3::{Af3Features, feature_noise, featurise};
 use crate::features::array::ArrayFileError;
-use crate::features::noise::TorchGenerator;
 use crate::models::af3::config::Config;
-use crate::models::af3::sample::sample;
-use crate::models::af3::token_transformer::KEEP_BYTES;
-use crate::models::openfold3::{self, OpenFold3};
+use crate::models::af3::cost::{Cost, Sizes};
+use crate::models::openfold3::{self, OpenFold3, TrunkPart};
 use crate::query::Query;
 use crate::weights::{Weights, WeightsError};
 
@@ -164,7 +165,7 @@ pub fn predict(plan: &Plan, progress: &mut dyn Progress) -> Result<Outcome, Pred
     if plan.weights == WeightsChoice::Untrained {
         progress.note("untrained weights: the structures show how the program works and mean nothing");
     }
-    let total = plan.queries.iter().map(|q| run.cost(q)).sum::<u64>() * plan.seeds.len() as u64;
+    let total = plan.queries.iter().map(|q| run.work(q)).sum::<u64>() * plan.seeds.len() as u64;
     progress.begin(total);
     let mut outcome = Outcome::default();
     for query in &plan.queries {
@@ -238,7 +239,7 @@ impl<'a> Run<'a> {
         output::check_formats(&assembly, &plan.formats)?;
         let Some(&first) = plan.seeds.first() else { return Ok(()) };
         let first_features = features(first)?;
-        let memory = self.estimate(&first_features);
+        let memory = self.memory().peak(&Sizes::of(&first_features, &self.config), first_features.msa.n_seq);
         if plan.dry_run {
             progress.result(&json!({
                 "query": query.name,
@@ -269,13 +270,13 @@ impl<'a> Run<'a> {
         }
         store::write(&folder.join("run.json"), &output::pretty(&settings))?;
 
-        let cost = self.cost(query);
+        let work = self.work(query);
         let mut first_features = Some(first_features);
         for &seed in &plan.seeds {
             let missing = self.missing(&folder, &name, seed);
             if missing.is_empty() {
                 progress.note(&format!("{}: seed {seed} is done already", query.name));
-                progress.advance(cost);
+                progress.advance(work);
                 continue;
             }
             let features = match first_features.take() {
@@ -302,53 +303,56 @@ impl<'a> Run<'a> {
     ) -> Result<(), PredictError> {
         let label = format!("{} seed {seed}", query.name);
         let name = store::file_name(&query.name);
-        let cost = Cost::new(&self.config, features.n_token(), features.n_atom(), self.n_sample);
-        let batch = self.model.batch(features, &self.device)?;
-        let mut noise = TorchGenerator::new(seed.into());
+        let cost = Cost::new(&self.config, Sizes::of(features, &self.config), self.n_sample);
+        let inference = Inference {
+            model: &self.model,
+            device: &self.device,
+            features,
+            seed,
+            n_cycle: self.n_cycle,
+            n_step: self.n_step,
+            n_sample: self.n_sample,
+            wanted: missing,
+            folder,
+        };
         progress.stage(&format!("{label}: trunk"));
-        let n_cycle = self.n_cycle;
-        let trunk = self.model.trunk(
-            &batch,
-            n_cycle,
-            &mut noise,
-            &mut |at| {
-                progress.stage(&format!("{label}: trunk, cycle {} of {n_cycle}", at.cycle + 1));
-                progress.advance(if at.block == 0 { cost.before_pairformer } else { cost.block });
-            },
-            &mut |_, _, _| Ok(()),
-        )?;
-        let diffusion = self.model.diffusion.condition(&batch, &trunk.s_input, &trunk.s, &trunk.z)?;
-        let sampling = &self.config.sampling;
-        let positions = sample(&diffusion, sampling, self.n_step, self.n_sample, &mut noise, &mut |step| {
-            progress.stage(&format!("{label}: step {} of {}", step.index + 1, step.n_step));
-            progress.advance(cost.step);
+        // Both callbacks report, one after the other.
+        let progress = RefCell::new(progress);
+        let watch = &mut |done| {
+            let mut progress = progress.borrow_mut();
+            let (stage, flop) = self.report(done, &cost);
+            progress.stage(&format!("{label}: {stage}"));
+            progress.advance(units(flop));
+        };
+        inference.run(watch, &mut |sample, result| {
+            let files = SampleFiles { folder, name: &name, seed, sample };
+            let record = output::write_sample(&files, assembly, result, &self.identity, &self.plan.formats)?;
+            progress.borrow_mut().result(&record);
             Ok(())
-        })?;
-        drop(diffusion);
-        let (representatives, _) = frame::representative_atoms(features);
-        let scorer = output::Scorer::new(features, &self.model.distogram.forward(&trunk.z)?)?;
-        for (k, x) in positions.chunks_exact(3 * batch.n_atom).enumerate() {
-            progress.stage(&format!("{label}: confidence {} of {}", k + 1, self.n_sample));
-            if missing.contains(&k) {
-                let x: Vec<[f32; 3]> = x.chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect();
-                let centres: Vec<[f32; 3]> = representatives.iter().map(|&atom| x[atom]).collect();
-                // The head works in the memory of `z`; the last sample needs no copy of it.
-                let last = missing.last() == Some(&k);
-                let z = if last { trunk.z.clone() } else { trunk.z.force_contiguous()? };
-                let logits = self.model.confidence.forward(&batch, &trunk.s_input, &trunk.s, &z, &centres)?;
-                let result = scorer.score(&x, &logits)?;
-                let record = output::write_sample(
-                    &SampleFiles { folder, name: &name, seed, sample: k },
-                    assembly,
-                    &result,
-                    &self.identity,
-                    &self.plan.formats,
-                )?;
-                progress.result(&record);
+        })
+    }
+
+    /// What follows a part that is done, and the arithmetic of that part.
+    fn report(&self, done: Done, cost: &Cost) -> (String, f64) {
+        let (n_step, n_sample) = (self.n_step, self.n_sample);
+        let step = |k: usize| format!("step {} of {n_step}", k.min(n_step));
+        let confidence = |k: usize| format!("confidence {} of {n_sample}", k.min(n_sample));
+        match done {
+            Done::Trunk(at) => {
+                let flop = match at.done {
+                    TrunkPart::Input => 0.0,
+                    TrunkPart::Template => cost.template,
+                    TrunkPart::Msa => cost.msa,
+                    TrunkPart::Block => cost.block,
+                };
+                (format!("trunk, cycle {} of {}", at.cycle + 1, self.n_cycle), flop)
             }
-            progress.advance(cost.confidence);
+            Done::Conditioning => (step(1), cost.conditioning),
+            Done::Step(k) if k == n_step => (confidence(1), cost.step),
+            Done::Step(k) => (step(k + 1), cost.step),
+            Done::Confidence(k) => (confidence(k), cost.confidence),
+            Done::Scored(k) => (confidence(k + 1), 0.0),
         }
-        Ok(())
     }
 
     /// Samples of a seed that are not there whole.
@@ -402,54 +406,32 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Work of one seed of a query, in the units of the progress bar.
-    fn cost(&self, query: &Query) -> u64 {
+    /// Work of one seed of a query, in the units of the progress bar; before the features are known, a guess of the atoms
+    /// and the rows.
+    fn work(&self, query: &Query) -> u64 {
         let n: usize = query.chains.iter().map(|c| c.sequence.len() * c.ids.len()).sum();
-        let cost = Cost::new(&self.config, n, 8 * n, self.n_sample);
-        let cycle = cost.before_pairformer + cost.block * self.model.pairformer.n_block() as u64;
-        cycle * self.n_cycle as u64 + cost.step * self.n_step as u64 + cost.confidence * self.n_sample as u64
+        let cost = Cost::new(&self.config, Sizes::of_residues(n), self.n_sample);
+        let blocks = self.config.pairformer.n_block as u64;
+        let cycle = units(cost.template) + units(cost.msa) + units(cost.block) * blocks;
+        let structures = units(cost.step) * self.n_step as u64 + units(cost.confidence) * self.n_sample as u64;
+        cycle * self.n_cycle as u64 + units(cost.conditioning) + structures
     }
 
-    /// Estimated peak memory in bytes: the weights, the pair representation in the stage that holds most of it, and beside it
-    /// the alignment (representation, its norm and its gates), the constant parts of atom attention, and what each
-    /// sample takes.
-    fn estimate(&self, features: &Af3Features) -> u64 {
-        let c = &self.config;
-        let (n, n_atom) = (features.n_token() as u64, features.n_atom() as u64);
-        let float = size_of::<f32>() as u64;
-        let rows = features.msa.n_seq.min(c.msa.max_rows) as u64;
-        let msa = 4 * rows * n * c.c_m as u64 * float + 16 * features.msa.n_seq as u64 * n;
-        let blocks = (c.atom_encoder.n_block + c.atom_decoder.n_block) as u64;
-        let window = c.n_key as u64 * (4 * c.c_atompair as u64 + blocks * c.atom_encoder.n_head as u64);
-        let atoms = n_atom * float * (window + blocks * 8 * c.c_atom as u64 + 400);
-        let samples = self.n_sample as u64 * float * (n_atom * 12 * c.c_atom as u64 + n * 8 * c.c_token as u64);
-        self.weight_bytes + n * n * self.pair_bytes(n) + msa + atoms + samples + (64 << 20)
+    /// Peak memory of one seed, in bytes.
+    fn memory(&self) -> Estimate<'_> {
+        let Self { config, device, n_sample, weight_bytes, .. } = self;
+        Estimate { config, device, n_sample: *n_sample, weight_bytes: *weight_bytes }
     }
 
-    /// Bytes a token pair takes in the stage that holds most: the trunk (representation and one operand of the triangle
-    /// multiplication), the diffusion module (trunk, conditioning, attention biases as long as they are kept), the
-    /// confidence head (trunk, its own representation, an operand or the logits); half a representation more for blocks.
-    fn pair_bytes(&self, n: u64) -> u64 {
-        let c = &self.config;
-        let float = size_of::<f32>() as u64;
-        let pair = c.c_z as u64 * float;
-        let biases = (c.token_transformer.n_block * c.token_transformer.n_head) as u64 * float;
-        let kept = if n * n * biases > KEEP_BYTES as u64 { 0 } else { biases };
-        let own = if self.n_sample > 1 { 2 * pair } else { pair };
-        let logits = (c.heads.n_pae + 2 * c.heads.n_pde + c.heads.n_distogram) as u64 * float;
-        pair / 2 + (2 * pair + kept).max(own + pair.max(logits))
-    }
-
+    /// Refuses a query that needs more than is free. Mapped weights need no memory of their own that the system could not take
+    /// back, but a run that reads them again in every step is not worth starting.
     fn check_memory(&self, query: &Query, features: &Af3Features, needed: u64) -> Result<(), PredictError> {
         let Some(Memory { available, .. }) = crate::device::memory() else { return Ok(()) };
-        // Weights that are mapped from a file need no memory of their own that the system could not take back.
         if needed <= available {
             return Ok(());
         }
-        let n = features.n_token() as u64;
-        let a_pair = self.pair_bytes(n);
-        let room = available.saturating_sub(needed.saturating_sub(n * n * a_pair));
-        let largest = (room as f64 / a_pair as f64).sqrt() as usize;
+        let sizes = Sizes::of(features, &self.config);
+        let largest = self.memory().largest(&sizes, features.msa.n_seq, available);
         let gb = |bytes: u64| bytes as f64 / 1e9;
         let remedy = if largest > 0 {
             format!("about {largest} tokens fit: shorten the chains, lower --n-samples, or free memory")
@@ -503,31 +485,7 @@ fn input_checksum(features: &Af3Features, with_positions: bool) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Work of each stage in millions of multiplications, the unit of the progress bar.
-struct Cost {
-    before_pairformer: u64,
-    block: u64,
-    step: u64,
-    confidence: u64,
-}
-
-impl Cost {
-    fn new(c: &Config, n: usize, n_atom: usize, n_sample: usize) -> Self {
-        let (n, z, s) = (n as f64, c.c_z as f64, c.c_s as f64);
-        // Projections of the two multiplications, the two attentions and the transition; then the products over k.
-        let pair = n * n * z * z * (2.0 * 6.0 + 2.0 * 5.0 + 12.0) + n * n * n * z * (2.0 + 4.0);
-        let block = pair + n * s * s * 17.0 + 2.0 * n * n * s;
-        let t = c.c_token as f64;
-        let token = n * t * t * 11.0 + 2.0 * n * n * t;
-        let atom = n_atom as f64 * (c.c_atom as f64).powi(2) * 11.0;
-        let blocks = (c.atom_encoder.n_block + c.atom_decoder.n_block) as f64;
-        let step = n_sample as f64 * (token * c.token_transformer.n_block as f64 + atom * blocks);
-        let units = |flop: f64| (flop / 1e6).ceil() as u64;
-        Self {
-            before_pairformer: units(pair * (c.msa.n_block + 1) as f64),
-            block: units(block),
-            step: units(step),
-            confidence: units(block * c.confidence.n_block as f64),
-        }
-    }
+/// A unit of the progress bar is a million operations.
+fn units(flop: f64) -> u64 {
+    (flop / 1e6).ceil() as u64
 }

@@ -23,15 +23,16 @@ const DISTOGRAM_RANGE: (f32, f32) = (2.0, 22.0);
 /// Tokens nearer than this are in contact, in Å.
 const CONTACT: f32 = 8.0;
 
-/// Output of the confidence head for one structure, last axis fastest.
-#[derive(Debug, Clone, Copy)]
-pub struct Logits<'a> {
-    /// `[n_atom, n_bin]`.
-    pub plddt: &'a [f32],
-    /// `[n_token, n_token, n_bin]`; row = token aligned on.
-    pub pae: &'a [f32],
-    /// `[n_token, n_token, n_bin]`.
-    pub pde: &'a [f32],
+/// What the pair logits of one structure say, gathered row by row: the logits themselves would take more memory than the pair
+/// representation they are made from.
+#[derive(Debug, Default)]
+pub struct PairErrors {
+    /// `[rows, n_token]` in Å.
+    pae: Vec<f32>,
+    /// `[rows, n_token]` in Å.
+    pde: Vec<f32>,
+    /// `[rows]`.
+    tm: Vec<TmSums>,
 }
 
 /// Confidence in one structure. Chains are in the order of `asym_ids`.
@@ -116,9 +117,9 @@ impl Chains {
 }
 
 impl<'a> Scorer<'a> {
-    /// For structures of `features`; `distogram` `[n_token, n_token, n_bin]` are the logits of the distogram head.
-    pub fn new(features: &'a Af3Features, distogram: &[f32]) -> Self {
-        Self { features, chains: Chains::new(features), contact_probs: contact_probs(distogram, features.n_token()) }
+    /// For structures of `features`; `contact_probs` `[n_token, n_token]` are the trunk's, of [`contact_probs`].
+    pub fn new(features: &'a Af3Features, contact_probs: Vec<f32>) -> Self {
+        Self { features, chains: Chains::new(features), contact_probs }
     }
 
     /// The features it was made for.
@@ -131,19 +132,48 @@ impl<'a> Scorer<'a> {
         &self.contact_probs
     }
 
-    /// Confidence in the structure with the atoms at `positions` `[n_atom]`, in Å.
-    pub fn score(&self, positions: &[[f32; 3]], logits: &Logits<'_>) -> Confidence {
-        let (features, chains, n) = (self.features, &self.chains, self.features.n_token());
+    /// Adds the next `rows` to `errors`: logits `pae` `[rows, n_token, n_bin]`, row = token aligned on, and `pde` of the same
+    /// form.
+    pub fn add_rows(&self, errors: &mut PairErrors, rows: usize, pae: &[f32], pde: &[f32]) {
+        let (chains, mask, n) = (&self.chains, &self.features.token_mask, self.features.n_token());
+        let first = errors.tm.len();
+        let bins = |logits: &[f32]| Bins::new(0.0, MAX_ERROR, logits.len() / (rows * n));
+        errors.pde.extend(bins(pde).expect(pde));
+        let bins = bins(pae);
+        let weights = TmWeights::new(&bins, &chains.n_token);
+        errors.pae.resize((first + rows) * n, 0.0);
+        let row = |(i, (pae, logits)): (usize, (&mut [f32], &[f32]))| {
+            let mut sums = TmSums::new(chains.len());
+            let mut probs = vec![0f32; bins.len()];
+            for (j, logits) in logits.chunks_exact(bins.len()).enumerate() {
+                bins::softmax(logits, &mut probs);
+                pae[j] = bins.mean(&probs);
+                if mask[j] > 0.0 {
+                    sums.add(&weights, chains.of_token[first + i], chains.of_token[j], &probs);
+                }
+            }
+            sums
+        };
+        let added = errors.pae[first * n..].par_chunks_mut(n).zip(pae.par_chunks_exact(n * bins.len()));
+        errors.tm.extend(added.enumerate().map(row).collect::<Vec<_>>());
+    }
+
+    /// Confidence in the structure with the atoms at `positions` `[n_atom]`, in Å, from its logits `plddt` `[n_atom, n_bin]`
+    /// and the errors of all rows.
+    pub fn score(&self, positions: &[[f32; 3]], plddt: &[f32], errors: PairErrors) -> Confidence {
+        let (features, chains) = (self.features, &self.chains);
         assert_eq!(positions.len(), features.n_atom(), "a position for each atom");
-        let plddt_bins = Bins::new(0.0, 1.0, logits.plddt.len() / features.n_atom());
-        let plddt: Vec<f32> = plddt_bins.expect(logits.plddt).into_iter().map(|x| 100.0 * x).collect();
-        let pde = Bins::new(0.0, MAX_ERROR, logits.pde.len() / (n * n)).expect(logits.pde);
-        let has_frame = frame::has_frame(features, positions);
-        let (pae, tm) = self.align(logits.pae, &has_frame);
+        assert_eq!(errors.tm.len(), features.n_token(), "a row for each token");
+        let plddt_bins = Bins::new(0.0, 1.0, plddt.len() / features.n_atom());
+        let PairErrors { pae, pde, tm } = errors;
+        let framed = frame::has_frame(features, positions);
+        let framed: Vec<bool> = framed.iter().zip(&features.token_mask).map(|(&f, &m)| f && m > 0.0).collect();
+        let tm = TmScores::new(&tm, chains, &framed, &tm::ligand_chains(features, chains));
         let disorder = disorder(features, positions);
         let has_clash = clash::has_clash(features, positions);
         let clash = if has_clash { 100.0 } else { 0.0 };
         Confidence {
+            plddt: plddt_bins.expect(plddt).into_iter().map(|x| 100.0 * x).collect(),
             gpde: weighted_mean(&pde, &self.contact_probs),
             ranking_score: 0.8 * tm.iptm + 0.2 * tm.ptm + 0.5 * disorder - clash,
             ptm: tm.ptm,
@@ -156,44 +186,19 @@ impl<'a> Scorer<'a> {
             chain_iptm: tm.chain_iptm,
             chain_pair_iptm: tm.chain_pair_iptm,
             bespoke_iptm: tm.bespoke_iptm,
-            plddt,
             pae,
             pde,
         }
     }
-
-    /// PAE and the TM scores, in one pass over the logits.
-    fn align(&self, logits: &[f32], has_frame: &[bool]) -> (Vec<f32>, TmScores) {
-        let (chains, mask, n) = (&self.chains, &self.features.token_mask, self.features.n_token());
-        let bins = Bins::new(0.0, MAX_ERROR, logits.len() / (n * n));
-        let weights = TmWeights::new(&bins, &chains.n_token);
-        let mut pae = vec![0f32; n * n];
-        let row = |(i, (pae, logits)): (usize, (&mut [f32], &[f32]))| {
-            let mut sums = TmSums::new(chains.len());
-            let mut probs = vec![0f32; bins.len()];
-            for (j, logits) in logits.chunks_exact(bins.len()).enumerate() {
-                bins::softmax(logits, &mut probs);
-                pae[j] = bins.mean(&probs);
-                if mask[j] > 0.0 {
-                    sums.add(&weights, chains.of_token[i], chains.of_token[j], &probs);
-                }
-            }
-            sums
-        };
-        let sums: Vec<TmSums> =
-            pae.par_chunks_mut(n).zip(logits.par_chunks_exact(n * bins.len())).enumerate().map(row).collect();
-        let real: Vec<bool> = has_frame.iter().zip(mask).map(|(&f, &m)| f && m > 0.0).collect();
-        let is_ligand = tm::ligand_chains(self.features, chains);
-        (pae, TmScores::new(&sums, chains, &real, &is_ligand))
-    }
 }
 
-/// Probability of the bins that end below 8 Å. `logits` `[n, n, n_bin]`.
-fn contact_probs(logits: &[f32], n: usize) -> Vec<f32> {
-    let n_bin = logits.len() / (n * n);
+/// Probability that two tokens are nearer than 8 Å: that of the distogram's bins that end below. `logits` `[pairs, n_bin]` ->
+/// `[pairs]`.
+pub fn contact_probs(logits: &[f32], n_bin: usize) -> Vec<f32> {
+    const PAIRS: usize = 512;
     let width = (DISTOGRAM_RANGE.1 - DISTOGRAM_RANGE.0) / n_bin as f32;
     let n_contact = (1..=n_bin).take_while(|&bin| DISTOGRAM_RANGE.0 + bin as f32 * width <= CONTACT).count();
-    let row = |logits: &[f32]| {
+    let some = |logits: &[f32]| {
         let mut probs = vec![0f32; n_bin];
         let pair = |logits: &[f32]| {
             bins::softmax(logits, &mut probs);
@@ -201,7 +206,7 @@ fn contact_probs(logits: &[f32], n: usize) -> Vec<f32> {
         };
         logits.chunks_exact(n_bin).map(pair).collect::<Vec<_>>()
     };
-    logits.par_chunks_exact(n * n_bin).flat_map_iter(row).collect()
+    logits.par_chunks(PAIRS * n_bin).flat_map_iter(some).collect()
 }
 
 /// Mean of `x` with weights `w`.

@@ -305,7 +305,8 @@ fn atom_transformer(n: usize) -> Result<Case> {
         flop,
         move || {
             let (s, p, windows) = &*mine;
-            layer.update(&a, &layer.condition(s, p, windows)?, windows)
+            let some = |blocks: std::ops::Range<usize>| p.narrow(0, blocks.start, blocks.len());
+            layer.update(&a, &layer.condition(s, &some, windows)?, windows)
         },
         move || plain.update(&x, &shared.0, &shared.1, &shared.2),
     )

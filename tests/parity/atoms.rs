@@ -1,4 +1,6 @@
 //! fixtures/openfold3/layers.py: the layers over atoms, with fewer atoms than a window of keys has (30, 70) and more (150).
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use fold::models::af3::atom_attention::{AtomDecoder, AtomEncoder, AtomTransformer, AtomWindows};
@@ -107,12 +109,12 @@ fn input_embedder() -> Result<()> {
 /// Without trunk and noisy positions, as in the input embedder; gives the atom pairs.
 fn encode_reference(g: &Layer, batch: &Batch, c: &Config, w: &Weights) -> Result<Tensor> {
     let encoder = AtomEncoder::load_input(c, &w.at("input.atom_encoder"))?;
-    let atoms = encoder.prepare(batch, None)?;
+    let (atoms, pairs) = encoder.prepare(batch, None)?;
     let encoded = encoder.forward(batch, &atoms, None)?;
     g.check("a", &encoded.tokens)?;
     g.check("q", &encoded.atoms)?;
     g.check("c", &atoms.single)?;
-    Ok(atoms.pair)
+    Ok(pairs.blocks(0..batch.windows.n_block())?)
 }
 
 #[test]
@@ -136,13 +138,13 @@ fn encoder(n_atom: usize) -> Result<()> {
     let (name, batch) = (format!("atom_encoder_{n_atom}"), format!("batch_{n_atom}"));
     each_sample(&golden()?, &name, [&batch; 2], |g, batch, c, w| {
         let encoder = AtomEncoder::load_diffusion(c, &w.at("diffusion.atom_encoder"))?;
-        let atoms = encoder.prepare(batch, Some((&g.input("s_trunk")?, &g.input("z")?)))?;
+        let (atoms, pairs) = encoder.prepare(batch, Some((&g.input("s_trunk")?, &g.input("z")?)))?;
         let encoded = encoder.forward(batch, &atoms, Some(&g.input("r")?))?;
         g.check("a", &encoded.tokens)?;
         g.check("q", &encoded.atoms)?;
         g.check("c", &atoms.single)?;
         let want = in_our_windows(&g.output("p")?.squeeze(0)?, &batch.windows, batch.n_atom)?;
-        g.check_against("p", &atoms.pair, &want)
+        g.check_against("p", &pairs.blocks(0..batch.windows.n_block())?, &want)
     })
 }
 
@@ -159,7 +161,8 @@ fn transformer(n_atom: usize) -> Result<()> {
         let layer = AtomTransformer::load(c, c.atom_encoder, &w)?;
         let p = encoder_pairs(&golden, g.index(), batch)?;
         let q = g.input("q")?;
-        layer.update(&q, &layer.condition(&g.input("c")?, &p, &batch.windows)?, &batch.windows)?;
+        let some = |blocks: Range<usize>| p.narrow(0, blocks.start, blocks.len());
+        layer.update(&q, &layer.condition(&g.input("c")?, &some, &batch.windows)?, &batch.windows)?;
         g.check("x", &q)
     })
 }
@@ -169,7 +172,8 @@ fn decoder(n_atom: usize) -> Result<()> {
     each_sample(&golden, &name, [&batch; 2], |g, batch, c, w| {
         let layer = AtomDecoder::load(c, &w.at("diffusion.atom_decoder"))?;
         let p = encoder_pairs(&golden, g.index(), batch)?;
-        let condition = layer.condition(&g.input("c")?, &p, &batch.windows)?;
+        let some = |blocks: Range<usize>| p.narrow(0, blocks.start, blocks.len());
+        let condition = layer.condition(&g.input("c")?, &some, &batch.windows)?;
         g.check("x", &layer.forward(batch, &condition, &g.input("a")?, &g.input("q")?)?)
     })
 }
@@ -180,7 +184,8 @@ fn denoise(n_atom: usize) -> Result<()> {
         let module = DiffusionModule::load(c, &w.at("diffusion"))?;
         let (s_input, s, z) = (g.input("s_input")?, g.input("s_trunk")?, g.input("z_trunk")?);
         let t = host(&g.input("t")?)?[0];
-        let x = module.condition(batch, &s_input, &s, &z)?.denoise(&host(&g.input("x_noisy")?)?, 1, t)?;
+        let pair = module.condition_pair(batch, &z)?;
+        let x = module.condition(batch, &s_input, &s, pair)?.denoise(&host(&g.input("x_noisy")?)?, 1, t)?;
         g.check("x", &Tensor::from_vec(x, (1, batch.n_atom, 3), &Device::Cpu)?)
     })
 }

@@ -350,7 +350,7 @@ fn pairformer_block() -> Result<()> {
 fn pairformer_stack() -> Result<()> {
     with("pairformer_stack", |g, c, w| {
         let stack = Pairformer::load(c.c_s, c.c_z, c.pairformer, ENDING_BIAS, &w.at("pairformer"))?;
-        check_pairformer(g, |[s, z, mask, pair_mask]| stack.update(s, z, mask, pair_mask, &mut |_| {}))
+        check_pairformer(g, |[s, z, mask, pair_mask]| stack.update(s, z, mask, pair_mask, &mut || {}))
     })
 }
 
@@ -508,7 +508,9 @@ fn template_pair_stack() -> Result<()> {
         let embedder = TemplateEmbedder::load(&c, ENDING_BIAS, &w.at("template"))?;
         let (b, t, n, _, _) = g.input("t")?.dims5()?;
         let mask = g.input("mask")?.broadcast_as((b, t, n, n))?.contiguous()?.flatten(0, 1)?;
-        g.check("x", &embedder.stack(&g.input("t")?.flatten(0, 1)?, &mask)?)
+        let t = g.input("t")?.flatten(0, 1)?.force_contiguous()?;
+        embedder.stack(&t, &mask)?;
+        g.check("x", &t)
     })
 }
 
@@ -688,7 +690,8 @@ fn confidence_head(c: &Config, w: &fold::weights::Weights) -> Result<ConfidenceH
 fn head_distogram() -> Result<()> {
     with("head_distogram", |g, c, w| {
         let head = DistogramHead::load(&c, &w.at("distogram"))?;
-        g.check("x", &head.forward(&g.input("z")?)?)
+        let z = g.input("z")?;
+        g.check("x", &head.forward(&z, 0..z.dim(1)?)?)
     })
 }
 
@@ -706,9 +709,10 @@ fn confidence_heads() -> Result<()> {
             slots.chunks_exact(c.heads.max_atoms_per_token).map(|s| s.iter().sum::<f32>() as usize).collect();
         ensure!(taken == features.num_atoms_per_token, "slot_mask is of other atoms than batch_70");
         let batch = Batch::new(&features, &c, &Device::Cpu)?;
-        let logits = head.logits(&batch, layer(plddt).input("s")?, &layer(pae).input("z")?)?;
-        layer(pae).check("x", &logits.pae)?;
-        layer(pde).check("x", &logits.pde)?;
+        let logits = head.atom_logits(&batch, layer(plddt).input("s")?)?;
+        let pairs = head.pair_logits(&layer(pae).input("z")?, 0..batch.n_token)?;
+        layer(pae).check("x", &pairs.pae)?;
+        layer(pde).check("x", &pairs.pde)?;
         layer(plddt).check("x", &logits.plddt)?;
         layer(resolved).check("x", &logits.resolved)?;
     }

@@ -87,7 +87,10 @@ fn whole_model(folder: &Path, config: Config, weights: Weights) -> Result<()> {
     let Meta { n_step, n_sample, .. } = meta;
     let levels = noise_schedule(&config.sampling, n_step);
     ensure!(levels.len() == n_step + 1, "the schedule has {} levels", levels.len());
-    let diffusion = model.diffusion.condition(&batch, &trunk.s_input, &trunk.s, &trunk.z)?;
+    let diffusion = {
+        let pair = model.diffusion.condition_pair(&batch, &trunk.z)?;
+        model.diffusion.condition(&batch, &trunk.s_input, &trunk.s, pair)?
+    };
     let x = sample(&diffusion, &config.sampling, n_step, n_sample, &mut noise, &mut |step| {
         let name = |tensor: &str| format!("step{}.{tensor}", step.index);
         let positions = |x: &[f32]| Tensor::from_slice(x, (1, n_sample, batch.n_atom, 3), &Device::Cpu);
@@ -108,10 +111,11 @@ fn whole_model(folder: &Path, config: Config, weights: Weights) -> Result<()> {
         confidence_file.compare("conf_s", &logits.single, Some(k))?;
         confidence_file.compare("plddt_logits", &logits.plddt, Some(k))?;
         confidence_file.compare("experimentally_resolved_logits", &logits.resolved, Some(k))?;
-        confidence_file.compare("pae_logits", &logits.pae, Some(k))?;
-        confidence_file.compare("pde_logits", &logits.pde, Some(k))?;
+        let pairs = model.confidence.pair_logits(&z, 0..batch.n_token)?;
+        confidence_file.compare("pae_logits", &pairs.pae, Some(k))?;
+        confidence_file.compare("pde_logits", &pairs.pde, Some(k))?;
     }
-    confidence_file.check("distogram_logits", &model.distogram.forward(&trunk.z)?)
+    confidence_file.check("distogram_logits", &model.distogram.forward(&trunk.z, 0..batch.n_token)?)
 }
 
 macro_rules! queries {

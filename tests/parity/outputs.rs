@@ -1,13 +1,14 @@
 //! The files of a sample against those that the official program wrote for the same positions and logits
 //! (fixtures/openfold3/<query>/official), and every score against its unrounded values.
 use std::io::BufReader;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use candle_core::{Device, IndexOp, Tensor};
+use candle_core::{IndexOp, Tensor};
 use fold::assembly::Assembly;
 use fold::features::af3::Af3Features;
-use fold::models::af3::confidence::ConfidenceLogits;
+use fold::models::af3::confidence::PairLogits;
 use fold::pipelines::output::{Format, SampleFiles, Scored, Scorer, rank, remove_results, write_sample};
 use fold::query::{self, Query};
 use pdbtbx::{ContainsAtomConformer, ContainsAtomConformerResidue, ContainsAtomConformerResidueChain};
@@ -48,23 +49,24 @@ impl Official {
         Ok(self.positions.i(sample)?.flatten_all()?.to_vec1::<f32>()?.as_chunks::<3>().0.to_vec())
     }
 
-    fn logits(&self, sample: usize) -> Result<ConfidenceLogits> {
-        let of = |name: &str| Ok::<_, anyhow::Error>(self.confidence.get(name)?.i(0)?.narrow(0, sample, 1)?);
-        Ok(ConfidenceLogits {
-            single: Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)?,
-            plddt: of("plddt_logits")?,
-            resolved: of("experimentally_resolved_logits")?,
-            pae: of("pae_logits")?,
-            pde: of("pde_logits")?,
-        })
+    /// Recorded logits of a sample, `[1, ..]`.
+    fn logits(&self, name: &str, sample: usize) -> Result<Tensor> {
+        Ok(self.confidence.get(&format!("{name}_logits"))?.i(0)?.narrow(0, sample, 1)?)
     }
 
     fn score<T>(&self, f: impl Fn(usize, &Scored<'_>, &Assembly) -> Result<T>) -> Result<Vec<T>> {
         let assembly = Assembly::new(&self.query);
         let distogram = self.confidence.get("distogram_logits")?.i(0)?;
-        let scorer = Scorer::new(&self.features, &distogram)?;
+        let some = |x: &Tensor, rows: Range<usize>| x.narrow(1, rows.start, rows.len());
+        let scorer = Scorer::new(&self.features, &|rows| some(&distogram, rows))?;
         (0..self.positions.dim(0)?)
-            .map(|k| f(k, &scorer.score(&self.positions(k)?, &self.logits(k)?)?, &assembly))
+            .map(|k| {
+                let [plddt, pae, pde] = ["plddt", "pae", "pde"].map(|name| self.logits(name, k));
+                let (pae, pde) = (pae?, pde?);
+                let pairs =
+                    |rows: Range<usize>| Ok(PairLogits { pae: some(&pae, rows.clone())?, pde: some(&pde, rows)? });
+                f(k, &scorer.score(&self.positions(k)?, &plddt?, &pairs)?, &assembly)
+            })
             .collect()
     }
 

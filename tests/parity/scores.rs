@@ -1,7 +1,7 @@
 //! fixtures/openfold3/scores (regen.py): every score of structures with made-up logits, and accessibility step by step.
 use anyhow::{Result, ensure};
 use fold::features::af3::Af3Features;
-use fold::score::{Logits, Scorer, atom_radius, disorder, solvent_accessible_area};
+use fold::score::{PairErrors, Scorer, atom_radius, contact_probs, disorder, solvent_accessible_area};
 
 use crate::common::Golden;
 
@@ -65,11 +65,18 @@ fn scores(name: &str) -> Result<()> {
     let [plddt, pae, pde] = ["plddt", "pae", "pde"].map(|k| values(&golden, &format!("in.{k}_logits")));
     let (plddt, pae, pde) = (plddt?, pae?, pde?);
     let distogram = values(&golden, "in.distogram_logits")?;
-    let scorer = Scorer::new(&features, &distogram);
+    let n = features.n_token();
+    let scorer = Scorer::new(&features, contact_probs(&distogram, distogram.len() / (n * n)));
     let part = |v: &[f32], k: usize| v[k * v.len() / n_sample..(k + 1) * v.len() / n_sample].to_vec();
     for k in 0..n_sample {
         let (plddt, pae, pde) = (part(&plddt, k), part(&pae, k), part(&pde, k));
-        let got = scorer.score(&positions(&golden, k)?, &Logits { plddt: &plddt, pae: &pae, pde: &pde });
+        // In unequal blocks of rows, as a caller may choose them.
+        let mut errors = PairErrors::default();
+        for rows in [0..1, 1..n / 2, n / 2..n] {
+            let some = |x: &[f32]| x[rows.start * x.len() / n..rows.end * x.len() / n].to_vec();
+            scorer.add_rows(&mut errors, rows.len(), &some(&pae), &some(&pde));
+        }
+        let got = scorer.score(&positions(&golden, k)?, &plddt, errors);
         let want = |key: &str| Ok::<_, anyhow::Error>(part(&values(&golden, &format!("out.{key}"))?, k));
         close("plddt", &got.plddt, &want("plddt")?)?;
         close("pae", &got.pae, &want("pae")?)?;

@@ -2,6 +2,8 @@
 //!
 //! Windows at the ends of the sequence are shifted inwards instead of cut, as OpenFold3 does. Everything that does not
 //! depend on the noisy positions (conditioning, pair features, every bias, every gate) is computed once by `prepare`.
+use std::ops::Range;
+
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -26,6 +28,8 @@ pub struct AtomWindows {
     pub mask: Tensor,
     /// `[n_block, 1, n_query, n_key]`: 0 where real, -1e9 where not.
     pub bias: Tensor,
+    /// Number of the first block: not 0 in a part.
+    first: usize,
     query_atoms: Tensor,
     key_atoms: Tensor,
 }
@@ -62,6 +66,7 @@ impl AtomWindows {
             n_key,
             bias: mask.squeeze(3)?.unsqueeze(1)?.affine(1e9, -1e9)?,
             mask,
+            first: 0,
             query_atoms: Tensor::from_vec(query_atoms, n_block * n_query, device)?,
             key_atoms: Tensor::from_vec(key_atoms, n_block * n_key, device)?,
             starts,
@@ -71,6 +76,22 @@ impl AtomWindows {
     /// Blocks.
     pub fn n_block(&self) -> usize {
         self.starts.len()
+    }
+
+    /// Some of the blocks.
+    fn part(&self, blocks: Range<usize>) -> Result<Self> {
+        let some = |x: &Tensor| x.narrow(0, blocks.start, blocks.len());
+        let atoms = |x: &Tensor, n: usize| x.narrow(0, blocks.start * n, blocks.len() * n)?.force_contiguous();
+        Ok(Self {
+            n_query: self.n_query,
+            n_key: self.n_key,
+            mask: some(&self.mask)?,
+            bias: some(&self.bias)?,
+            first: self.first + blocks.start,
+            query_atoms: atoms(&self.query_atoms, self.n_query)?,
+            key_atoms: atoms(&self.key_atoms, self.n_key)?,
+            starts: self.starts[blocks].to_vec(),
+        })
     }
 
     /// `[1, n_atom, c]` -> queries `[n_block, n_query, 1, c]`.
@@ -95,7 +116,7 @@ impl AtomWindows {
         let rows = offset.par_chunks_mut(3).zip(&mut inverse).zip(&mut valid).enumerate();
         rows.for_each(|(pair, ((offset, inverse), valid))| {
             let (block, query, key) = (pair / (nq * nk), pair / nk % nq, pair % nk);
-            let (l, m) = (block * nq + query, self.starts[block] + key);
+            let (l, m) = ((self.first + block) * nq + query, self.starts[block] + key);
             if mask[pair] != 0.0 {
                 for (axis, o) in offset.iter_mut().enumerate() {
                     *o = (atoms.positions[l][axis] - atoms.positions[m][axis]) * mask[pair];
@@ -115,7 +136,7 @@ impl AtomWindows {
         let to_token = &atoms.to_token;
         let last = to_token.len() - 1;
         let mut index = Vec::with_capacity(self.n_block() * self.n_query * self.n_key);
-        for (block, &start) in self.starts.iter().enumerate() {
+        for (block, &start) in (self.first..).zip(&self.starts) {
             for query in block * self.n_query..(block + 1) * self.n_query {
                 let row = to_token[query.min(last)] * n;
                 index.extend((start..start + self.n_key).map(|key| (row + to_token[key.min(last)]) as u32));
@@ -162,13 +183,14 @@ impl AtomBlock {
         })
     }
 
-    fn condition(&self, s: &Tensor, p: &Tensor, windows: &AtomWindows) -> Result<AtomBlockCondition> {
-        let bias = pair_bias(p, None, &self.bias)?; // [n_block, n_head, n_query, n_key]
+    /// What depends on the conditioning; the bias is still that of the mask alone.
+    fn condition(&self, s: &Tensor, windows: &AtomWindows) -> Result<AtomBlockCondition> {
+        let shape = (windows.n_block(), self.bias.n(), windows.n_query, windows.n_key);
         Ok(AtomBlockCondition {
             q: self.ada_norm_q.condition(s)?,
             k: self.ada_norm_k.condition(s)?,
             out_gate: sigmoid(&self.out_gate.forward(s)?)?,
-            bias: bias.broadcast_add(&windows.bias)?.unsqueeze(0)?,
+            bias: windows.bias.broadcast_as(shape)?.force_contiguous()?.unsqueeze(0)?,
             transition: self.transition.condition(s)?,
         })
     }
@@ -191,6 +213,9 @@ impl AtomBlock {
     }
 }
 
+/// Windows whose atom pairs are made at once: 8 MiB of f32 at full size.
+const PAIR_BLOCKS: usize = 32;
+
 /// Atom transformer: Alg. 7.
 #[derive(Debug)]
 pub struct AtomTransformer {
@@ -212,12 +237,24 @@ impl AtomTransformer {
         })
     }
 
-    /// What depends on the conditioning alone: `s` `[1, n_atom, c_atom]`, `p` `[n_block, n_query, n_key, c_atompair]`.
-    pub fn condition(&self, s: &Tensor, p: &Tensor, windows: &AtomWindows) -> Result<AtomTransformerCondition> {
-        let p = self.norm_z.forward(p)?;
-        Ok(AtomTransformerCondition(
-            self.blocks.iter().map(|block| block.condition(s, &p, windows)).collect::<Result<_>>()?,
-        ))
+    /// What depends on the conditioning alone: `s` `[1, n_atom, c_atom]`, and `pairs`, which gives `p` of some blocks of
+    /// windows, `[blocks, n_query, n_key, c_atompair]`: it is never there as a whole.
+    pub fn condition(
+        &self,
+        s: &Tensor,
+        pairs: &dyn Fn(Range<usize>) -> Result<Tensor>,
+        windows: &AtomWindows,
+    ) -> Result<AtomTransformerCondition> {
+        let conditions = self.blocks.iter().map(|block| block.condition(s, windows)).collect::<Result<Vec<_>>>()?;
+        for start in (0..windows.n_block()).step_by(PAIR_BLOCKS) {
+            let part = start..windows.n_block().min(start + PAIR_BLOCKS);
+            let p = self.norm_z.forward(&pairs(part.clone())?)?;
+            for (block, condition) in self.blocks.iter().zip(&conditions) {
+                let bias = condition.bias.narrow(1, part.start, part.len())?;
+                add_in_place(&bias, &pair_bias(&p, None, &block.bias)?.unsqueeze(0)?)?;
+            }
+        }
+        Ok(AtomTransformerCondition(conditions))
     }
 
     /// Updates `a` `[b, n_atom, c_atom]` in place.
@@ -272,9 +309,18 @@ pub struct AtomEncoder {
 pub struct AtomConditioning {
     /// `c` of Alg. 5, `[1, n_atom, c_atom]`.
     pub single: Tensor,
-    /// `p` of Alg. 5, `[n_block, n_query, n_key, c_atompair]`.
-    pub pair: Tensor,
     transformer: AtomTransformerCondition,
+}
+
+/// The atom pairs of a query, made for some windows at a time.
+#[derive(Debug)]
+pub struct AtomPairs<'a> {
+    encoder: &'a AtomEncoder,
+    batch: &'a Batch,
+    /// What the two atoms of a pair add to it, `[1, n_atom, c_atompair]` each.
+    ends: [Tensor; 2],
+    /// What their tokens add, `[1, n_token, n_token, c_atompair]`.
+    of_tokens: Option<Tensor>,
 }
 
 /// What the encoder hands on.
@@ -330,37 +376,29 @@ impl AtomEncoder {
         })
     }
 
-    /// Alg. 5 lines 1-10 and 13-14: all that does not depend on the noisy positions. `trunk` is the raw single
-    /// representation of the trunk `[1, n, c_s]` and the conditioned pair representation `[1, n, n, c_z]`.
-    pub fn prepare(&self, batch: &Batch, trunk: Option<(&Tensor, &Tensor)>) -> Result<AtomConditioning> {
-        let (atoms, windows) = (&batch.atoms, &batch.windows);
+    /// Alg. 5 lines 1-10 and 13-14: all that does not depend on the noisy positions, and the atom pairs. `trunk` is the raw
+    /// single representation of the trunk `[1, n, c_s]` and the conditioned pair representation `[1, n, n, c_z]`.
+    pub fn prepare<'a>(
+        &'a self,
+        batch: &'a Batch,
+        trunk: Option<(&Tensor, &Tensor)>,
+    ) -> Result<(AtomConditioning, AtomPairs<'a>)> {
+        let atoms = &batch.atoms;
         let c = self.ref_pos.forward(&atoms.ref_pos)?;
         self.ref_charge.add_to(&c, &atoms.ref_charge)?;
         self.ref_mask.add_to(&c, &atoms.ref_mask)?;
         self.ref_element.add_to(&c, &atoms.ref_element)?;
         self.ref_atom_name_chars.add_to(&c, &atoms.ref_atom_name_chars)?;
-
-        let [offset, inverse, valid] = windows.reference_pairs(atoms)?;
-        let p = self.ref_offset.forward(&offset)?;
-        self.ref_inverse_distance.add_to(&p, &inverse)?;
-        self.ref_valid.add_to(&p, &valid)?;
-        let p = p.broadcast_mul(&valid)?;
-
+        let mut of_tokens = None;
         if let (Some(layers), Some((s, z))) = (&self.trunk, trunk) {
             add_in_place(&c, &atoms.broadcast(&norm_linear(s, &layers.norm_s, &layers.s)?)?)?;
-            add_in_place(&p, &windows.token_pairs(&norm_linear(z, &layers.norm_z, &layers.z)?, atoms)?)?;
+            of_tokens = Some(norm_linear(z, &layers.norm_z, &layers.z)?);
         }
         let c_relu = relu(&c)?;
-        let l = windows.queries(&self.pair_l.forward(&c_relu)?)?;
-        let m = windows.keys(&self.pair_m.forward(&c_relu)?)?;
-        add_in_place(&p, &l.broadcast_add(&m)?.broadcast_mul(&windows.mask)?)?;
-        let mut h = p.clone();
-        for layer in &self.pair_mlp {
-            h = layer.forward(&relu(&h)?)?;
-        }
-        let p = (p + h)?.broadcast_mul(&windows.mask)?;
-        let transformer = self.transformer.condition(&c, &p, windows)?;
-        Ok(AtomConditioning { single: c, pair: p, transformer })
+        let ends = [self.pair_l.forward(&c_relu)?, self.pair_m.forward(&c_relu)?];
+        let pairs = AtomPairs { encoder: self, batch, ends, of_tokens };
+        let transformer = self.transformer.condition(&c, &|blocks| pairs.blocks(blocks), &batch.windows)?;
+        Ok((AtomConditioning { single: c, transformer }, pairs))
     }
 
     /// Alg. 5 lines 11 and 15-16; `positions` are the scaled noisy positions `[b, n_atom, 3]` of the diffusion module.
@@ -373,6 +411,29 @@ impl AtomEncoder {
         let q = q.broadcast_mul(&batch.atoms.mask)?;
         let tokens = batch.atoms.mean_per_token(&relu(&self.out.forward(&q)?)?)?;
         Ok(EncodedAtoms { tokens, atoms: q })
+    }
+}
+
+impl AtomPairs<'_> {
+    /// `p` of some blocks of windows, `[blocks, n_query, n_key, c_atompair]`: Alg. 5 lines 2-7, 9-10 and 13-14.
+    pub fn blocks(&self, blocks: Range<usize>) -> Result<Tensor> {
+        let (layers, atoms) = (self.encoder, &self.batch.atoms);
+        let windows = self.batch.windows.part(blocks)?;
+        let [offset, inverse, valid] = windows.reference_pairs(atoms)?;
+        let p = layers.ref_offset.forward(&offset)?;
+        layers.ref_inverse_distance.add_to(&p, &inverse)?;
+        layers.ref_valid.add_to(&p, &valid)?;
+        let p = p.broadcast_mul(&valid)?;
+        if let Some(z) = &self.of_tokens {
+            add_in_place(&p, &windows.token_pairs(z, atoms)?)?;
+        }
+        let (l, m) = (windows.queries(&self.ends[0])?, windows.keys(&self.ends[1])?);
+        add_in_place(&p, &l.broadcast_add(&m)?.broadcast_mul(&windows.mask)?)?;
+        let mut h = p.clone();
+        for layer in &layers.pair_mlp {
+            h = layer.forward(&relu(&h)?)?;
+        }
+        (p + h)?.broadcast_mul(&windows.mask)
     }
 }
 
@@ -397,9 +458,14 @@ impl AtomDecoder {
         })
     }
 
-    /// What depends on the encoder's conditioning alone: its `c` and `p`.
-    pub fn condition(&self, c: &Tensor, p: &Tensor, windows: &AtomWindows) -> Result<AtomTransformerCondition> {
-        self.transformer.condition(c, p, windows)
+    /// What depends on the encoder's conditioning alone: its `c`, and its `p` of some blocks of windows.
+    pub fn condition(
+        &self,
+        c: &Tensor,
+        pairs: &dyn Fn(Range<usize>) -> Result<Tensor>,
+        windows: &AtomWindows,
+    ) -> Result<AtomTransformerCondition> {
+        self.transformer.condition(c, pairs, windows)
     }
 
     /// `tokens` `[b, n_token, c_token]` and the encoder's atoms to the position update `[b, n_atom, 3]`.

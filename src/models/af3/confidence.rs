@@ -1,4 +1,6 @@
 //! Confidence head: AF3 SI Alg. 31, as OpenFold3 0.5.0, and the distogram head.
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -33,10 +35,17 @@ impl Head {
         }
     }
 
-    /// `y + y^T` of a pair head.
-    fn symmetric(&self, z: &Tensor) -> Result<Tensor> {
-        let y = self.forward(z)?;
-        &y + y.transpose(1, 2)?.contiguous()?
+    /// Rows of a pair head.
+    fn rows(&self, z: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
+        self.forward(&z.narrow(1, rows.start, rows.len())?)
+    }
+
+    /// Rows of `y + y^T` of a pair head; the columns are projected again, so that `y` is never there as a whole.
+    fn symmetric_rows(&self, z: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
+        let y = self.rows(z, rows)?;
+        let columns = z.narrow(2, rows.start, rows.len())?.transpose(1, 2)?.contiguous()?;
+        add_in_place(&y, &self.forward(&columns)?)?;
+        Ok(y)
     }
 }
 
@@ -50,9 +59,9 @@ impl DistogramHead {
         Ok(Self(Head { norm: None, linear: Linear::load(config.c_z, config.heads.n_distogram, &w.at("linear"))? }))
     }
 
-    /// `z` `[1, n, n, c_z]` -> logits `[1, n, n, n_distogram]`.
-    pub fn forward(&self, z: &Tensor) -> Result<Tensor> {
-        self.0.symmetric(z)
+    /// `z` `[1, n, n, c_z]` -> logits `[1, rows, n, n_distogram]` of some rows.
+    pub fn forward(&self, z: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+        self.0.symmetric_rows(z, &rows)
     }
 }
 
@@ -71,18 +80,23 @@ pub struct ConfidenceHead {
     max_atoms_per_token: usize,
 }
 
-/// Logits of one structure.
+/// Logits of one structure's atoms.
 #[derive(Debug)]
-pub struct ConfidenceLogits {
+pub struct AtomLogits {
     /// `s` of the confidence Pairformer, `[1, n_token, c_s]`.
     pub single: Tensor,
     /// `[1, n_atom, n_plddt]`.
     pub plddt: Tensor,
     /// `[1, n_atom, 2]`.
     pub resolved: Tensor,
-    /// `[1, n_token, n_token, n_pae]`.
+}
+
+/// Logits of some rows of one structure's token pairs.
+#[derive(Debug)]
+pub struct PairLogits {
+    /// `[1, rows, n_token, n_pae]`.
     pub pae: Tensor,
-    /// `[1, n_token, n_token, n_pde]`.
+    /// `[1, rows, n_token, n_pde]`.
     pub pde: Tensor,
 }
 
@@ -106,7 +120,7 @@ impl ConfidenceHead {
     }
 
     /// Confidence of one structure, given by the positions of its tokens' representative atoms, `[n_token, 3]` in Å. The
-    /// trunk's `z` `[1, n, n, c_z]` is used up: give a copy where it is needed again.
+    /// trunk's `z` `[1, n, n, c_z]` is overwritten by the head's own, which `pair_logits` takes.
     pub fn forward(
         &self,
         batch: &Batch,
@@ -114,27 +128,30 @@ impl ConfidenceHead {
         s: &Tensor,
         z: &Tensor,
         representatives: &[[f32; 3]],
-    ) -> Result<ConfidenceLogits> {
+    ) -> Result<AtomLogits> {
         self.embed(s_input, z, representatives)?;
         let s = s.force_contiguous()?;
         self.refine(batch, &s, z)?;
-        self.logits(batch, s, z)
+        self.atom_logits(batch, s)
     }
 
     /// Runs the head's own Pairformer on `s` `[1, n, c_s]` and `z` `[1, n, n, c_z]`, in place.
     pub fn refine(&self, batch: &Batch, s: &Tensor, z: &Tensor) -> Result<()> {
-        self.pairformer.update(s, z, &batch.token_mask, &batch.pair_mask, &mut |_| {})
+        self.pairformer.update(s, z, &batch.token_mask, &batch.pair_mask, &mut || {})
     }
 
-    /// The output layers alone.
-    pub fn logits(&self, batch: &Batch, s: Tensor, z: &Tensor) -> Result<ConfidenceLogits> {
-        Ok(ConfidenceLogits {
+    /// The output layers on the head's `s` `[1, n, c_s]`.
+    pub fn atom_logits(&self, batch: &Batch, s: Tensor) -> Result<AtomLogits> {
+        Ok(AtomLogits {
             plddt: self.per_atom(&self.plddt, &s, batch)?,
             resolved: self.per_atom(&self.resolved, &s, batch)?,
-            pae: self.pae.forward(z)?,
-            pde: self.pde.symmetric(z)?,
             single: s,
         })
+    }
+
+    /// The output layers on some rows of the head's `z` `[1, n, n, c_z]`.
+    pub fn pair_logits(&self, z: &Tensor, rows: Range<usize>) -> Result<PairLogits> {
+        Ok(PairLogits { pae: self.pae.rows(z, &rows)?, pde: self.pde.symmetric_rows(z, &rows)? })
     }
 
     /// Adds input and binned distances to the trunk's `z` in place: what the Pairformer starts from.

@@ -51,23 +51,30 @@ impl DiffusionModule {
         })
     }
 
-    /// Binds the module to a trunk's output: `s_input` `[1, n, c_s_input]`, `s` `[1, n, c_s]`, `z` `[1, n, n, c_z]`.
+    /// The conditioned pair representation of the trunk's `z`, both `[1, n, n, c_z]`; after it `z` is not needed here.
+    pub fn condition_pair(&self, batch: &Batch, z: &Tensor) -> Result<Tensor> {
+        self.conditioning.pair(batch, z)
+    }
+
+    /// Binds the module to a trunk's output: `s_input` `[1, n, c_s_input]`, `s` `[1, n, c_s]`, and `pair` of
+    /// [`condition_pair`](Self::condition_pair).
     pub fn condition<'a>(
         &'a self,
         batch: &'a Batch,
         s_input: &Tensor,
         s: &Tensor,
-        z: &Tensor,
+        pair: Tensor,
     ) -> Result<ConditionedDiffusion<'a>> {
-        let pair = self.conditioning.pair(batch, z)?;
-        let atoms = self.atom_encoder.prepare(batch, Some((s, &pair)))?;
+        let (atoms, pairs) = self.atom_encoder.prepare(batch, Some((s, &pair)))?;
+        let decoder = self.atom_decoder.condition(&atoms.single, &|blocks| pairs.blocks(blocks), &batch.windows)?;
+        drop(pairs);
         Ok(ConditionedDiffusion {
             module: self,
             batch,
             single: self.conditioning.single(s, s_input)?,
-            decoder: self.atom_decoder.condition(&atoms.single, &atoms.pair, &batch.windows)?,
             pair_biases: self.transformer.condition(pair)?,
             mask_bias: mask_bias(&batch.token_mask)?,
+            decoder,
             atoms,
         })
     }

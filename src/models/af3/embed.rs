@@ -56,7 +56,7 @@ impl InputEmbedder {
 
     /// Alg. 1 lines 1-5.
     pub fn forward(&self, batch: &Batch) -> Result<InitialEmbedding> {
-        let atoms = self.atom_encoder.prepare(batch, None)?;
+        let (atoms, _) = self.atom_encoder.prepare(batch, None)?;
         let tokens = self.atom_encoder.forward(batch, &atoms, None)?.tokens;
         let s_input = Tensor::cat(&[&tokens, &batch.token_features], 2)?;
         let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
@@ -104,18 +104,20 @@ impl InitialEmbedding {
     }
 }
 
-/// Values in a block of rows of the pair representation: 32 MiB of f32.
-const BLOCK_VALUES: usize = 8 << 20;
+/// Values in a block of rows of the pair representation: 8 MiB of f32.
+const BLOCK_VALUES: usize = 2 << 20;
 
-/// Calls `task` with views of consecutive rows of `z` `[1, n, n, c]` and their numbers, so that what is made for a block does
-/// not take the memory of the whole.
+/// The rows of a pair representation of `n` tokens and `c` channels in blocks, so that what is made for a block does not
+/// take the memory of the whole.
+pub fn row_blocks(n: usize, c: usize) -> impl Iterator<Item = Range<usize>> {
+    let rows = (BLOCK_VALUES / (n * c).max(1)).clamp(1, n.max(1));
+    (0..n).step_by(rows).map(move |start| start..(start + rows).min(n))
+}
+
+/// Calls `task` with views of consecutive rows of `z` `[1, n, n, c]` and their numbers.
 pub(super) fn for_row_blocks(z: &Tensor, mut task: impl FnMut(&Tensor, Range<usize>) -> Result<()>) -> Result<()> {
-    let (_, n, m, c) = z.dims4()?;
-    let rows = (BLOCK_VALUES / (m * c)).clamp(1, n);
-    (0..n).step_by(rows).try_for_each(|start| {
-        let end = (start + rows).min(n);
-        task(&z.narrow(1, start, end - start)?, start..end)
-    })
+    let (_, n, _, c) = z.dims4()?;
+    row_blocks(n, c).try_for_each(|rows| task(&z.narrow(1, rows.start, rows.len())?, rows))
 }
 
 /// Recycling: what the previous cycle made, normalised and projected, is added to the initial representations.

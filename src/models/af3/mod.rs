@@ -4,6 +4,7 @@ pub mod batch;
 pub mod conditioning;
 pub mod confidence;
 pub mod config;
+pub mod cost;
 pub mod diffusion;
 pub mod embed;
 pub mod msa_module;

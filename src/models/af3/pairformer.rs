@@ -117,25 +117,20 @@ impl Pairformer {
         Ok(Self { blocks: (0..config.n_block).map(block).collect::<Result<_>>()? })
     }
 
-    /// Updates `s` and `z` in place, calling `after_block` with the number of blocks done.
+    /// Updates `s` and `z` in place, calling `after_block` when a block is done.
     pub fn update(
         &self,
         s: &Tensor,
         z: &Tensor,
         mask: &Tensor,
         pair_mask: &Tensor,
-        after_block: &mut dyn FnMut(usize),
+        after_block: &mut dyn FnMut(),
     ) -> Result<()> {
-        for (i, block) in self.blocks.iter().enumerate() {
+        for block in &self.blocks {
             block.update(s, z, mask, pair_mask)?;
             settle(z)?;
-            after_block(i + 1);
+            after_block();
         }
         Ok(())
-    }
-
-    /// Blocks in the stack.
-    pub fn n_block(&self) -> usize {
-        self.blocks.len()
     }
 }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::batch::Batch;
 use super::config::Config;
+use super::embed::for_row_blocks;
 use super::pairformer::PairBlock;
 use crate::features::af3::{N_RESTYPE, N_TEMPLATE_BIN, Templates};
 use crate::ops::{BiasOrder, Linear, Norm, add_in_place, norm_linear, relu};
@@ -60,31 +61,34 @@ impl TemplateEmbedder {
     pub fn add_to(&self, z: &Tensor, batch: &Batch) -> Result<()> {
         let given = batch.templates.as_ref().map_or(0, |t| t.n);
         let n_empty = self.n_template.saturating_sub(given);
-        let z_t = self.project(z)?;
         let mut sum: Option<Tensor> = None;
-        let mut add = |t: Tensor| -> Result<()> {
+        for k in 0..given {
+            let t = self.embed(z, batch, batch.templates.as_ref().map(|t| (t, k)))?;
             match &sum {
                 Some(sum) => add_in_place(sum, &t)?,
                 None => sum = Some(t),
             }
-            Ok(())
-        };
-        for k in 0..given {
-            add(self.embed(&z_t, batch, batch.templates.as_ref().map(|t| (t, k)))?)?;
         }
-        if n_empty > 0 {
-            add((self.embed(&z_t, batch, None)? * n_empty as f64)?)?;
-        }
-        let Some(sum) = sum else { return Ok(()) };
-        let mean = (sum / (given + n_empty) as f64)?;
-        self.out.add_to(z, &relu(&mean)?)
+        let empty = if n_empty > 0 { Some(self.embed(z, batch, None)?) } else { None };
+        for_row_blocks(z, |block, rows| {
+            let some = |t: &Tensor| t.narrow(1, rows.start, rows.len());
+            let of_empty = empty.as_ref().map(|t| some(t)? * n_empty as f64).transpose()?;
+            let total = match (&sum, of_empty) {
+                (Some(sum), Some(empty)) => (some(sum)? + empty)?,
+                (Some(sum), None) => some(sum)?,
+                (None, Some(empty)) => empty,
+                (None, None) => return Ok(()),
+            };
+            self.out.add_to(block, &relu(&(total / (given + n_empty) as f64)?)?)
+        })
     }
 
     /// One template through the pair stack: `[1, n, n, c_t]`.
-    fn embed(&self, z_t: &Tensor, batch: &Batch, template: Option<(&Templates, usize)>) -> Result<Tensor> {
+    fn embed(&self, z: &Tensor, batch: &Batch, template: Option<(&Templates, usize)>) -> Result<Tensor> {
         let t = self.features(batch, template)?;
-        add_in_place(&t, z_t)?;
-        self.stack(&t, &batch.pair_mask)
+        for_row_blocks(&t, |block, rows| add_in_place(block, &self.project(&z.narrow(1, rows.start, rows.len())?)?))?;
+        self.stack(&t, &batch.pair_mask)?;
+        Ok(t)
     }
 
     /// Alg. 16 line 8, the part of `z`: `[b, n, n, c_z]` -> `[b, n, n, c_t]`, the same for every template.
@@ -92,10 +96,10 @@ impl TemplateEmbedder {
         norm_linear(z, &self.norm_z, &self.z)
     }
 
-    /// Alg. 16 lines 9-10: the pair blocks and the norm after them; `t` `[b, n, n, c_t]` is overwritten.
-    pub fn stack(&self, t: &Tensor, pair_mask: &Tensor) -> Result<Tensor> {
+    /// Alg. 16 lines 9-10: the pair blocks and the norm after them, on `t` `[b, n, n, c_t]` in place.
+    pub fn stack(&self, t: &Tensor, pair_mask: &Tensor) -> Result<()> {
         self.blocks.iter().try_for_each(|block| block.update(t, pair_mask))?;
-        self.norm.forward(t)
+        self.norm.in_place(t)
     }
 
     /// Alg. 16 line 8, the part of one template, `None` being an empty slot: `[1, n, n, c_t]`.

@@ -58,15 +58,29 @@ pub struct TokenTransformer {
 
 /// Attention biases of the pair representation, which are the same in every denoising step.
 #[derive(Debug)]
-pub enum PairBiases {
-    /// One `[1, n_head, n, n]` a block: while they take less memory than the pair representation would save.
-    Kept(Vec<Tensor>),
-    /// The normalised pair representation `[1, n, n, c_z]`: each block makes its bias when it needs it.
-    Made(Tensor),
+pub struct PairBiases {
+    /// `[1, n_head, n, n]` of the first blocks: as many as are worth their memory.
+    kept: Vec<Tensor>,
+    /// The normalised pair representation `[1, n, n, c_z]`, from which every other block makes its bias when it needs it;
+    /// `None` if there is no other.
+    z: Option<Tensor>,
 }
 
-/// Above this many bytes the biases of all blocks are not kept: at full size 384 values a token pair, 660 tokens.
-pub const KEEP_BYTES: usize = 640 << 20;
+/// The biases of all blocks are kept if they take no more than this: at full size, up to 261 tokens. Beyond, they may take half as
+/// much memory as the pair representation.
+const ALL_KEPT_BYTES: usize = 100 << 20;
+
+/// How many of `n_block` blocks keep their biases, each of `bias` bytes, beside a pair representation of `z` bytes.
+fn n_kept(n_block: usize, bias: usize, z: usize) -> usize {
+    if n_block * bias <= ALL_KEPT_BYTES { n_block } else { (z / 2 / bias).min(n_block) }
+}
+
+/// Bytes of the biases that are kept, for a pair of tokens among `n`; without the pair representation beside them.
+pub fn kept_bias_bytes(config: &Config, n: usize) -> usize {
+    let sizes = config.token_transformer;
+    let (bias, z) = (sizes.n_head * size_of::<f32>(), config.c_z * size_of::<f32>());
+    n_kept(sizes.n_block, n * n * bias, n * n * z) * bias
+}
 
 impl TokenTransformer {
     /// The transformer of `config`.
@@ -82,23 +96,40 @@ impl TokenTransformer {
     /// What depends on the conditioned pair representation `z` `[1, n, n, c_z]` alone; it is normalised where it lies.
     pub fn condition(&self, z: Tensor) -> Result<PairBiases> {
         self.norm_z.in_place(&z)?;
-        let heads: usize = self.blocks.iter().map(|block| block.bias.n()).sum();
-        if z.dim(1)? * z.dim(2)? * heads * size_of::<f32>() > KEEP_BYTES {
-            return Ok(PairBiases::Made(z));
-        }
-        let biases = self.blocks.iter().map(|block| block.bias(&z));
-        Ok(PairBiases::Kept(biases.collect::<Result<_>>()?))
+        let (_, n, _, c) = z.dims4()?;
+        let heads = self.blocks.first().map_or(0, |block| block.bias.n());
+        let float = size_of::<f32>();
+        let n_kept = n_kept(self.blocks.len(), n * n * heads * float, n * n * c * float);
+        let kept = self.blocks[..n_kept].iter().map(|block| block.bias(&z)).collect::<Result<_>>()?;
+        Ok(PairBiases { kept, z: (n_kept < self.blocks.len()).then_some(z) })
     }
 
     /// Updates `a` `[b, n, c_token]` in place; `s` `[1, n, c_s]` is the conditioning of the noise level, `mask_bias`
     /// `[1, 1, 1, n]`.
     pub fn update(&self, a: &Tensor, s: &Tensor, pair: &PairBiases, mask_bias: &Tensor) -> Result<()> {
         for (i, block) in self.blocks.iter().enumerate() {
-            match pair {
-                PairBiases::Kept(biases) => block.update(a, s, &[mask_bias, &biases[i]])?,
-                PairBiases::Made(z) => block.update(a, s, &[mask_bias, &block.bias(z)?])?,
+            match (pair.kept.get(i), &pair.z) {
+                (Some(bias), _) => block.update(a, s, &[mask_bias, bias])?,
+                (None, Some(z)) => block.update(a, s, &[mask_bias, &block.bias(z)?])?,
+                (None, None) => candle_core::bail!("the biases are of a transformer with fewer blocks"),
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::openfold3::config::release_0_5;
+
+    #[test]
+    fn biases_of_long_chains_take_half_a_pair_representation() {
+        let pair = |n: usize| n * n * 128 * 4;
+        for (n, kept) in [(76, 24), (261, 24), (262, 4), (512, 4), (1024, 4), (4096, 4)] {
+            assert_eq!(n_kept(24, n * n * 16 * 4, pair(n)), kept, "{n} tokens");
+        }
+        assert_eq!(kept_bias_bytes(&release_0_5(), 256), 24 * 16 * 4);
+        assert_eq!(kept_bias_bytes(&release_0_5(), 1024), 128 * 4 / 2);
     }
 }

@@ -12,7 +12,7 @@ use crate::models::af3::embed::{InputEmbedder, Recycling};
 use crate::models::af3::msa_module::{MsaEmbedder, MsaModule};
 use crate::models::af3::pairformer::Pairformer;
 use crate::models::af3::template::TemplateEmbedder;
-use crate::ops::BiasOrder;
+use crate::ops::{BiasOrder, settle};
 use crate::weights::Weights;
 
 /// Bias of the ending node's triangle attention in version 2.0.0: query first, as AlphaFold 3's code.
@@ -55,14 +55,25 @@ pub struct Trunk {
 }
 
 /// How far the trunk is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrunkProgress {
     /// Cycles done before this one.
     pub cycle: usize,
-    /// Pairformer blocks done in this cycle.
-    pub block: usize,
-    /// Blocks in a cycle.
-    pub n_block: usize,
+    /// What has just been done in this cycle.
+    pub done: TrunkPart,
+}
+
+/// The parts of a cycle, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrunkPart {
+    /// Input embedder, before the first cycle.
+    Input,
+    /// Recycling and template embedder.
+    Template,
+    /// MSA module.
+    Msa,
+    /// One block of the Pairformer.
+    Block,
 }
 
 impl OpenFold3 {
@@ -85,8 +96,7 @@ impl OpenFold3 {
         Ok(model)
     }
 
-    /// Trunk with recycling: AF3 SI Alg. 1 lines 1-14. `watch` is told of each block and may end the run with an error;
-    /// `after_cycle` sees the representations of each cycle.
+    /// Trunk with recycling: AF3 SI Alg. 1 lines 1-14. `watch` is told of each part that is done; `after_cycle` sees the representations of each cycle.
     pub fn trunk(
         &self,
         batch: &Batch,
@@ -96,19 +106,21 @@ impl OpenFold3 {
         after_cycle: &mut dyn FnMut(usize, &Tensor, &Tensor) -> Result<()>,
     ) -> Result<Trunk> {
         let initial = self.input.forward(batch)?;
+        watch(TrunkProgress { cycle: 0, done: TrunkPart::Input });
         let (mut s, mut z) = (None, None);
         for cycle in 0..n_cycle {
             let pair = self.recycling.pair(&initial, batch, z.take())?;
             self.template.add_to(&pair, batch)?;
+            settle(&pair)?;
+            watch(TrunkProgress { cycle, done: TrunkPart::Template });
             let rows = self.msa_embedder.choose_rows(batch, noise);
             let (m, msa_mask) = self.msa_embedder.forward(batch, &rows, &initial.s_input)?;
             self.msa.update(&m, &pair, &msa_mask, &batch.pair_mask)?;
             drop(m);
+            watch(TrunkProgress { cycle, done: TrunkPart::Msa });
             let single = self.recycling.single(&initial, s.take())?;
-            let n_block = self.pairformer.n_block();
-            watch(TrunkProgress { cycle, block: 0, n_block });
-            self.pairformer.update(&single, &pair, &batch.token_mask, &batch.pair_mask, &mut |block| {
-                watch(TrunkProgress { cycle, block, n_block });
+            self.pairformer.update(&single, &pair, &batch.token_mask, &batch.pair_mask, &mut || {
+                watch(TrunkProgress { cycle, done: TrunkPart::Block });
             })?;
             after_cycle(cycle, &single, &pair)?;
             (s, z) = (Some(single), Some(pair));

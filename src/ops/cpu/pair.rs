@@ -109,6 +109,7 @@ impl TriangleMultiplication<'_> {
         let row = if row.is_multiple_of(256) { row + 16 } else { row };
         let plane = n * row;
         let chunk = (OPERAND_VALUES / plane.max(1)).clamp(1, c);
+        let chunk = c.div_ceil(c.div_ceil(chunk)); // of one size
         // The sum over the third edge overwrites the operand whose rows or columns are its own: a_i. or b_.j.
         let mut kept = Scratch::new(c * plane);
         let mut other = Scratch::new(chunk * plane);

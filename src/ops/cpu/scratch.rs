@@ -1,4 +1,5 @@
 //! Working memory of the kernels: kept by each thread, so that an operation costs no page faults when it runs again.
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -9,6 +10,11 @@ thread_local! {
 
 /// What a thread keeps at most; larger arrays are freed after use.
 const KEEP_LINES: usize = (256 << 20) / size_of::<Line>();
+
+/// Frees what this thread has kept: for the end of a stage whose large arrays the next one does not need.
+pub fn release() {
+    KEPT.with_borrow_mut(Vec::clear);
+}
 
 /// A cache line of values.
 #[derive(Clone, Copy)]
@@ -32,9 +38,26 @@ impl Scratch {
             best.map(|i| kept.swap_remove(i)).unwrap_or_default()
         });
         if lines.len() < need {
-            lines = vec![Line([0.; 16]); need];
+            drop(lines); // never both
+            lines = zeros(need);
         }
         Self { lines, len }
+    }
+}
+
+/// `n` lines of zeros; large ones are not touched, since the system hands out zeros.
+fn zeros(n: usize) -> Vec<Line> {
+    let layout = Layout::array::<Line>(n).expect("an array that fits the address space");
+    if layout.size() == 0 {
+        return vec![];
+    }
+    // SAFETY: of the layout of `n` lines, not empty; zeros are values of f32.
+    unsafe {
+        let start = alloc_zeroed(layout);
+        if start.is_null() {
+            handle_alloc_error(layout)
+        }
+        Vec::from_raw_parts(start.cast(), n, n)
     }
 }
 

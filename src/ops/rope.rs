@@ -95,7 +95,8 @@ pub fn norm_rotate_reference(x: &Tensor, norm: Option<&Norm>, rope: &Rope, n_hea
     let x = norm.map_or(Ok(x.clone()), |norm| norm.forward_reference(x))?;
     let x = x.reshape((b, n, n_head, 2 * half))?;
     let (left, right) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
-    let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?); // [n, 1, d / 2]
+    let [cos, sin] = [cos, sin].map(|table| table.unsqueeze(1)?.to_dtype(x.dtype())); // [n, 1, d / 2]
+    let (cos, sin) = (cos?, sin?);
     let turned = [
         (left.broadcast_mul(&cos)? - right.broadcast_mul(&sin)?)?,
         (right.broadcast_mul(&cos)? + left.broadcast_mul(&sin)?)?,

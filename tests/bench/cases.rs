@@ -7,8 +7,9 @@ use fold::models::af3::token_transformer::TokenBlock;
 use fold::models::openfold3::config::release_0_5;
 use fold::ops::{
     AdaNorm, Attention, BiasOrder, ConditionedTransition, Edges, Linear, LocalAttention, Node, Norm, OuterProductMean,
-    PairWeightedAverage, SwiGluTransition, TriangleAttention, TriangleMultiplication, gate_add_reference, norm_linear,
-    norm_linear_reference, pair_bias, pair_bias_reference, sigmoid_gate, sigmoid_gate_reference,
+    PairWeightedAverage, ReluTransition, Rope, RopeAttention, SwiGluTransition, TriangleAttention,
+    TriangleMultiplication, gate_add_reference, norm_linear, norm_linear_reference, pair_bias, pair_bias_reference,
+    sigmoid_gate, sigmoid_gate_reference, softmax, softmax_reference,
 };
 use fold::weights::Weights;
 
@@ -29,7 +30,7 @@ pub struct Case {
 pub type Make = fn(usize) -> Result<Case>;
 
 /// Every operation by name.
-pub const CASES: [(&str, Make); 24] = [
+pub const CASES: [(&str, Make); 27] = [
     ("pair_block", pair_block),
     ("triangle_multiplication_out", |n| triangle_multiplication(n, Edges::Outgoing)),
     ("triangle_multiplication_in", |n| triangle_multiplication(n, Edges::Incoming)),
@@ -54,9 +55,14 @@ pub const CASES: [(&str, Make); 24] = [
     ("outer_product_mean_1", |n| outer_product_mean(n, 1)),
     ("outer_product_mean_256", |n| outer_product_mean(n, 256)),
     ("pair_weighted_average_256", |n| pair_weighted_average(n, 256)),
+    ("relu_transition", relu_transition),
+    ("softmax", softmax_of_heads),
+    ("rope_attention", rope_attention),
 ];
 
 const C_Z: usize = 128;
+/// Channels and heads of ESM3's smallest model.
+const ESM3: [usize; 2] = [1536, 24];
 const C_S: usize = 384;
 const C_M: usize = 64;
 const C_TOKEN: usize = 768;
@@ -376,4 +382,28 @@ fn pair_weighted_average(n: usize, rows: usize) -> Result<Case> {
     let (l, x, y, k) = (layer.clone(), m.copy()?, z.clone(), mask.clone());
     let flop = product(rows * n, n, 64) + product(n * n, C_Z, 8) + 3. * product(rows * n, C_M, 64);
     case(flop, move || layer.add_to(&m, &z, &mask), move || l.add_to_reference(&x, &y, &k))
+}
+
+/// The pair transition of AlphaFold 2.
+fn relu_transition(n: usize) -> Result<Case> {
+    let (z, mask) = (random(&[1, n, n, C_Z])?, ones(&[1, n, n])?);
+    let layer = ReluTransition::load(C_Z, 4 * C_Z, &weights())?;
+    let (l, x, m) = (layer.clone(), z.copy()?, mask.clone());
+    let flop = 2. * product(n * n, C_Z, 4 * C_Z);
+    case(flop, move || layer.add_to(&z, Some(&mask)), move || l.add_to_reference(&x, Some(&m)))
+}
+
+fn softmax_of_heads(n: usize) -> Result<Case> {
+    let x = random(&[1, 16, n, n])?;
+    let y = x.clone();
+    case(0., move || softmax(&x).map(drop), move || softmax_reference(&y).map(drop))
+}
+
+fn rope_attention(n: usize) -> Result<Case> {
+    let [c, heads] = ESM3;
+    let (x, rope) = (random(&[1, n, c])?, Rope::new(n, c / heads, &Device::Cpu)?);
+    let layer = RopeAttention::load(c, heads, &weights())?;
+    let (l, y, r) = (layer.clone(), x.clone(), rope.clone());
+    let flop = 4. * product(n, c, c) + 2. * product(n, n, c);
+    case(flop, move || layer.forward(&x, &rope, None).map(drop), move || l.forward_reference(&y, &r, None).map(drop))
 }

@@ -1,6 +1,9 @@
 //! Attention to all keys and in windows, and its biases.
 use candle_core::{DType, Device, Tensor};
-use fold::ops::{Linear, LocalAttention, Norm, attention, attention_reference, pair_bias, pair_bias_reference};
+use fold::ops::{
+    Linear, LocalAttention, Norm, Rope, RopeAttention, attention, attention_reference, norm_rotate,
+    norm_rotate_reference, pair_bias, pair_bias_reference, same_sequence_bias,
+};
 use proptest::prelude::*;
 
 use crate::support::{Layout, Numbers, Part, Spread, channels, close, layout, precision, property, size, spread};
@@ -119,6 +122,37 @@ fn attention_in_windows() {
         let gate = gate.as_ref().map(wide).transpose()?;
         let plain = LocalAttention { q: &q, k: &k, v: &v, gate: gate.as_ref(), bias: &bias, starts: &starts };
         close(&op.forward()?, &plain.forward_reference()?)
+    });
+}
+
+#[test]
+fn rotary_attention() {
+    let shape = (1..3usize, size(), 1..4usize, prop::sample::select(vec![2, 4, 6, 16, 34, 64]));
+    let case = (shape, 1..4usize, any::<bool>(), spread(), layout(), any::<u64>());
+    property(32, case, |&((b, n, h, d), sequences, normed, spread, lie, seed)| {
+        // Of a flat row the norms leave nothing to compare but rounding.
+        let spread = if spread == Spread::Flat { Spread::Usual } else { spread };
+        let (mut numbers, c) = (Numbers::new(seed), h * d);
+        let square = Part::Linear(c, c);
+        let mut parts = vec![("norm", Part::Norm(c)), ("q", square), ("k", square), ("v", square), ("out", square)];
+        if normed {
+            parts.extend([("q_norm", Part::Scale(c)), ("k_norm", Part::Scale(c))]);
+        }
+        let w = numbers.weights(&parts)?;
+        let (layer, norm) = (RopeAttention::load(c, h, &w)?, Norm::load(c, &w.at("norm"))?);
+        let rope = Rope::new(n + 3, d, &Device::Cpu)?;
+        let x = lie.of(&numbers.spread(&[b, n, c], spread)?)?;
+        let wide = x.to_dtype(precision(false))?;
+        let ids: Vec<u32> = (0..b * n).map(|i| (i % n * sequences / n) as u32).collect();
+        let bias = same_sequence_bias(&Tensor::from_vec(ids, (b, n), &Device::Cpu)?)?;
+        let wide_bias = bias.to_dtype(wide.dtype())?;
+        for norm in [None, Some(&norm)] {
+            close(&norm_rotate(&x, norm, &rope, h)?, &norm_rotate_reference(&wide, norm, &rope, h)?)?;
+        }
+        for (bias, wide_bias) in [(None, None), (Some(&bias), Some(&wide_bias))] {
+            close(&layer.forward(&x, &rope, bias)?, &layer.forward_reference(&wide, &rope, wide_bias)?)?;
+        }
+        Ok(())
     });
 }
 

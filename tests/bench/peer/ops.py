@@ -4,10 +4,11 @@
     python tests/bench/peer/ops.py --table docs/benchmarks/ops.jsonl
 
 Run with the Python of fixtures/openfold3/requirements.txt on a machine with nothing else to do. The operations are those of
-`cargo bench --bench ops`; NAME keeps those whose names contain it. The official side is the package's own modules, built
-from its own configuration and called as its own stacks call them on a CPU (preset `predict`, no GPU kernels): chunk sizes,
-in-place updates and attention options are taken from such a call, not written here. Weights and inputs are random.
-Both sides take the best of their timings, residual sums included. A row of an operation and size replaces the older one.
+`cargo bench --bench ops`; NAME keeps those whose names contain it. The official side is the package's own modules (for softmax
+and rotary attention, which it does not have, PyTorch's), built from its own configuration and called as its own stacks call
+them on a CPU (preset `predict`, no GPU kernels): chunk sizes, in-place updates and attention options are taken from such a
+call, not written here. Weights and inputs are random. Both sides take the best of their timings, residual sums included. A row
+of an operation and size replaces the older one.
 """
 
 import sys
@@ -89,7 +90,7 @@ def cases(settings: Settings) -> dict:
     """Name -> function of the number of tokens that gives what is to be timed."""
     import torch
     from openfold3.core.model.layers.diffusion_transformer import DiffusionTransformer, DiffusionTransformerBlock
-    from openfold3.core.model.layers.transition import ConditionedTransitionBlock
+    from openfold3.core.model.layers.transition import ConditionedTransitionBlock, ReLUTransition
     from openfold3.core.model.primitives import AdaLN, LayerNorm, Linear
     from openfold3.core.model.primitives.attention import _attention
     from openfold3.core.utils.tensor_utils import add, permute_final_dims
@@ -214,6 +215,37 @@ def cases(settings: Settings) -> dict:
 
         return make
 
+    def relu_transition(n):
+        (z, mask), module = pairs(n), randomised(ReLUTransition(c_z, 4))
+        return lambda: add(z, module(z, mask=mask, **without(passed["pair_transition"], "mask")), inplace=True)
+
+    def softmax(n):
+        x = torch.randn(1, 16, n, n)
+        return lambda: torch.softmax(x, dim=-1)
+
+    def rope_attention(n):
+        # ESM3 is not in this package: PyTorch's own layers and scaled_dot_product_attention, put together as esm does.
+        c, heads = 1536, 24
+        d = c // heads
+        norm, qkv, out = randomised(torch.nn.LayerNorm(c)), torch.nn.Linear(c, 3 * c, bias=False), torch.nn.Linear(c, c, bias=False)
+        q_norm, k_norm = (randomised(torch.nn.LayerNorm(c, bias=False)) for _ in range(2))
+        angle = torch.arange(n)[:, None] * 10000.0 ** (-torch.arange(0, d, 2) / d)
+        cos, sin = (f(angle).repeat(1, 2)[:, None] for f in (torch.cos, torch.sin))
+        x = torch.randn(1, n, c)
+
+        def turned(x):
+            x = x.view(1, n, heads, d)
+            left, right = x.chunk(2, dim=-1)
+            return (x * cos + torch.cat((-right, left), dim=-1) * sin).transpose(1, 2)
+
+        def run():
+            q, k, v = qkv(norm(x)).chunk(3, dim=-1)
+            v = v.view(1, n, heads, d).transpose(1, 2)
+            o = torch.nn.functional.scaled_dot_product_attention(turned(q_norm(q)), turned(k_norm(k)), v)
+            return out(o.transpose(1, 2).reshape(1, n, c))
+
+        return run
+
     return {
         "pair_block": pair_block,
         "triangle_multiplication_out": multiplication("tri_mul_out"),
@@ -238,6 +270,9 @@ def cases(settings: Settings) -> dict:
         "outer_product_mean_1": outer_product_mean(1),
         "outer_product_mean_256": outer_product_mean(256),
         "pair_weighted_average_256": pair_weighted_average(256),
+        "relu_transition": relu_transition,
+        "softmax": softmax,
+        "rope_attention": rope_attention,
     }
 
 

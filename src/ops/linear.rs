@@ -54,17 +54,23 @@ impl Linear {
     pub fn add_to(&self, dst: &Tensor, x: &Tensor) -> Result<()> {
         expect_channels(x, self.k(), "linear layer")?;
         expect_channels(dst, self.n(), "linear layer")?;
+        let m = dst.elem_count() / self.n();
         if metal::served(dst) {
-            return add_in_place(dst, &self.forward_reference(x)?);
+            if !dst.is_contiguous() || m != x.elem_count() / self.k() {
+                return add_in_place(dst, &self.forward_reference(x)?);
+            }
+            let (dst, x) = (dst.reshape((m, self.n()))?, apart(x, dst)?.reshape((m, self.k()))?);
+            return metal::blocks(m, self.n()).try_for_each(|(start, len)| {
+                add_in_place(&dst.narrow(0, start, len)?, &self.forward_reference(&x.narrow(0, start, len)?)?)
+            });
         }
-        if !served(dst) || dst.elem_count() / self.n() != x.elem_count() / self.k() {
+        if !served(dst) || m != x.elem_count() / self.k() {
             return add_in_place_reference(dst, &self.forward_reference(x)?);
         }
         let x = apart(x, dst)?;
         let (x, layer) = (Values::of(&x)?, self.dense()?);
         let rows = Rows::new(&x, layer.k, None);
         update(dst, "linear_add", |dst| {
-            let m = dst.len() / layer.n;
             let target = Target { dst: Shared::new(dst), n: layer.n, write: Write::Add, gate: None, mask: None };
             dense(Isa::best(), rows, m, &[(layer, target)]);
             Ok(())

@@ -41,19 +41,29 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-static BEFORE: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+static BEFORE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of so many buffers of each size.
+fn bytes(buffers: &[AtomicU64]) -> u64 {
+    buffers.iter().enumerate().map(|(i, n)| n.load(Ordering::Relaxed) << i).sum()
+}
 
 /// Counts from now on.
 pub fn start() {
-    for ((before, most), live) in BEFORE.iter().zip(&MOST).zip(&LIVE) {
-        let live = live.load(Ordering::Relaxed);
-        before.store(live, Ordering::Relaxed);
-        most.store(live, Ordering::Relaxed);
-    }
+    settle();
+    BEFORE.store(bytes(&LIVE), Ordering::Relaxed);
+    PEAK.store(0, Ordering::Relaxed);
 }
 
-/// Bytes of the most arrays of each size that there were at once, beyond those at the start.
+/// The pool gives back what is free.
+pub fn settle() {
+    PEAK.fetch_max(bytes(&MOST), Ordering::Relaxed);
+    MOST.iter().zip(&LIVE).for_each(|(most, live)| most.store(live.load(Ordering::Relaxed), Ordering::Relaxed));
+}
+
+/// Most bytes of arrays and pool since the start, beyond the arrays that there were.
 pub fn held() -> u64 {
-    let more = |(most, before): (&AtomicU64, &AtomicU64)| most.load(Ordering::Relaxed) - before.load(Ordering::Relaxed);
-    MOST.iter().zip(&BEFORE).enumerate().map(|(i, pair)| more(pair) << i).sum()
+    settle();
+    PEAK.load(Ordering::Relaxed).saturating_sub(BEFORE.load(Ordering::Relaxed))
 }

@@ -6,7 +6,7 @@
 mod count;
 
 use candle_core::{DType, Device, Result, Tensor};
-use fold::ops::metal::{Job, Output, buffer_bytes, stand_in};
+use fold::ops::metal::{Job, Output, StandIn, buffer_bytes, stand_in};
 use fold::ops::{
     BiasOrder, Edges, Linear, Node, Norm, OuterProductMean, PairWeightedAverage, ReluTransition, SwiGluTransition,
     TriangleAttention, TriangleMultiplication, norm_linear, pair_bias,
@@ -27,9 +27,14 @@ type Layer<'a> = &'a dyn Fn() -> Result<()>;
 /// Bytes of a block of rows.
 const BLOCK: usize = 1 << 19;
 
+/// Calls `f` on the way that operations take on Metal, in blocks of so many bytes.
+fn on_metal<R>(block: usize, f: impl FnOnce() -> R) -> R {
+    stand_in(StandIn { run: made, settle: count::settle, block }, f)
+}
+
 /// Bytes of the buffers that the pool holds after `f`, beyond those that there were.
 fn held(f: impl Fn() -> Result<()>) -> Result<u64> {
-    stand_in(made, BLOCK, || {
+    on_metal(BLOCK, || {
         f()?; // what the products of the CPU keep for themselves is made now
         count::start();
         f()?;

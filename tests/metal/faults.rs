@@ -1,6 +1,6 @@
 //! Faults put into a shader on purpose: each must be noticed, or the other tests of this folder prove little.
 use candle_core::{Result, Tensor};
-use fold::ops::metal::{BLOCK, Job, SHADERS, Shader};
+use fold::ops::metal::{BLOCK, Job, SHADERS, Shader, stand_in};
 use fold::ops::{attention, attention_reference};
 use mslcpu::{Build, Order};
 
@@ -72,7 +72,7 @@ fn every_fault_is_noticed() -> Result<()> {
         SHADER.set(Some(shader));
         let run = |build, order| {
             shim::set(build, order);
-            let got = fold::ops::metal::stand_in(faulty, BLOCK, || attention(&q, &k, &v, &[&bias], None, h))?;
+            let got = stand_in(shim::of(faulty, BLOCK), || attention(&q, &k, &v, &[&bias], None, h))?;
             close(what, &got, &want, 3e-5) // logits of -200 have a last digit of 1.5e-5
         };
         let noticed = || -> Option<String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use fold::ops::metal::{self, Arg, Job, Output, Shader};
+use fold::ops::metal::{Arg, BLOCK, Job, Output, Shader, StandIn, stand_in};
 use half::{bf16, f16};
 use mslcpu::{Build, Order, Program, ready};
 
@@ -31,13 +31,18 @@ thread_local! {
 /// Calls `f` with the shim in place of the GPU.
 pub fn with<R>(build: Build, order: Order, f: impl FnOnce() -> R) -> R {
     set(build, order);
-    metal::stand_in(execute, metal::BLOCK, f)
+    stand_in(of(execute, BLOCK), f)
 }
 
 /// As `with`, in blocks of so few bytes that every layer has several.
 pub fn in_small_blocks<R>(f: impl FnOnce() -> R) -> R {
     set(Build::Plain, Order::Forward);
-    metal::stand_in(execute, 1 << 12, f)
+    stand_in(of(execute, 1 << 12), f)
+}
+
+/// The shim, by way of `run`.
+pub fn of(run: fn(&Job) -> Result<Tensor>, block: usize) -> StandIn {
+    StandIn { run, settle: || {}, block }
 }
 
 /// How `execute` builds and runs from now on, on this thread.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::atom_attention::AtomEncoder;
 use super::batch::Batch;
 use super::config::Config;
-use crate::ops::{Linear, Norm, add_in_place, norm_linear, norm_linear_in_place};
+use crate::ops::{Linear, Norm, add_in_place, norm_linear, norm_linear_in_place, settle};
 use crate::weights::{Param, Weights};
 
 /// Atom features and token features to the initial representations.
@@ -117,7 +117,10 @@ pub fn row_blocks(n: usize, c: usize) -> impl Iterator<Item = Range<usize>> {
 /// Calls `task` with views of consecutive rows of `z` `[1, n, n, c]` and their numbers.
 pub(super) fn for_row_blocks(z: &Tensor, mut task: impl FnMut(&Tensor, Range<usize>) -> Result<()>) -> Result<()> {
     let (_, n, _, c) = z.dims4()?;
-    row_blocks(n, c).try_for_each(|rows| task(&z.narrow(1, rows.start, rows.len())?, rows))
+    row_blocks(n, c).try_for_each(|rows| {
+        task(&z.narrow(1, rows.start, rows.len())?, rows)?;
+        settle(z) // what came from the host for these rows
+    })
 }
 
 /// Recycling: what the previous cycle made, normalised and projected, is added to the initial representations.

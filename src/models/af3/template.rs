@@ -8,7 +8,7 @@ use super::config::Config;
 use super::embed::for_row_blocks;
 use super::pairformer::PairBlock;
 use crate::features::af3::{N_RESTYPE, N_TEMPLATE_BIN, Templates};
-use crate::ops::{BiasOrder, Linear, Norm, add_in_place, norm_linear, relu};
+use crate::ops::{BiasOrder, Linear, Norm, add_in_place, norm_linear, relu, settle};
 use crate::weights::{Param, Weights};
 
 /// Restype index of a gap: what an empty template shows at every token.
@@ -98,7 +98,10 @@ impl TemplateEmbedder {
 
     /// Alg. 16 lines 9-10: the pair blocks and the norm after them, on `t` `[b, n, n, c_t]` in place.
     pub fn stack(&self, t: &Tensor, pair_mask: &Tensor) -> Result<()> {
-        self.blocks.iter().try_for_each(|block| block.update(t, pair_mask))?;
+        for block in &self.blocks {
+            block.update(t, pair_mask)?;
+            settle(t)?;
+        }
         self.norm.in_place(t)
     }
 

@@ -106,6 +106,7 @@ impl OpenFold3 {
         after_cycle: &mut dyn FnMut(usize, &Tensor, &Tensor) -> Result<()>,
     ) -> Result<Trunk> {
         let initial = self.input.forward(batch)?;
+        settle(&initial.s)?;
         watch(TrunkProgress { cycle: 0, done: TrunkPart::Input });
         let (mut s, mut z) = (None, None);
         for cycle in 0..n_cycle {

@@ -26,17 +26,25 @@ pub(super) use softmax::softmax;
 pub const SHADERS: [&Shader; 6] =
     [&norm::SHADER, &softmax::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER, &rope::SHADER];
 
-/// Runs a job: gives what it makes, or the tensor that it has changed.
-pub type Executor = fn(&Job) -> Result<Tensor>;
-
-thread_local! {
-    static STAND_IN: Cell<Option<(Executor, usize)>> = const { Cell::new(None) };
+/// What takes the place of the GPU.
+#[derive(Debug, Clone, Copy)]
+pub struct StandIn {
+    /// Runs a job: gives what it makes, or the tensor that it has changed.
+    pub run: fn(&Job) -> Result<Tensor>,
+    /// Stands for the wait of [`settle`].
+    pub settle: fn(),
+    /// Bytes of a block of rows, [`BLOCK`] on the GPU: fewer, so that small tensors have several.
+    pub block: usize,
 }
 
-/// Calls `f` with `executor` in place of the GPU: on this thread the operations take the way they take on Metal, with
-/// tensors on the CPU. Blocks of rows take `block` bytes, so that small tensors can have several.
-pub fn stand_in<R>(executor: Executor, block: usize, f: impl FnOnce() -> R) -> R {
-    let before = STAND_IN.replace(Some((executor, block)));
+thread_local! {
+    static STAND_IN: Cell<Option<StandIn>> = const { Cell::new(None) };
+}
+
+/// Calls `f` with another in place of the GPU: on this thread the operations take the way they take on Metal, with tensors
+/// on the CPU.
+pub fn stand_in<R>(other: StandIn, f: impl FnOnce() -> R) -> R {
+    let before = STAND_IN.replace(Some(other));
     let result = f();
     STAND_IN.set(before);
     result
@@ -50,11 +58,11 @@ pub(super) fn served(x: &Tensor) -> bool {
 }
 
 /// Bytes that a block of rows of a layer may take for what it makes on the way.
-pub const BLOCK: usize = 64 << 20;
+pub const BLOCK: usize = 32 << 20;
 
 /// How many of `n` rows keep intermediate values, `values` of f32 a row, to a bounded size; at least one.
 pub(super) fn rows(n: usize, values: usize) -> usize {
-    let block = STAND_IN.get().map_or(BLOCK, |(_, block)| block);
+    let block = STAND_IN.get().map_or(BLOCK, |other| other.block);
     (block / 4 / values.max(1)).clamp(1, n.max(1))
 }
 
@@ -79,6 +87,9 @@ pub fn buffer_bytes(bytes: u64) -> u64 {
 /// Launches run later than they are encoded, and the pool only grows until then: called between blocks of a network it
 /// bounds the memory of the run (docs/metal.md).
 pub fn settle(x: &Tensor) -> Result<()> {
+    if let Some(other) = STAND_IN.get() {
+        (other.settle)();
+    }
     if x.device().is_metal() { x.device().synchronize() } else { Ok(()) }
 }
 
@@ -86,7 +97,7 @@ impl Job<'_> {
     /// Runs it: a new tensor, or the tensor that it has changed.
     pub fn run(&self) -> Result<Tensor> {
         match STAND_IN.get() {
-            Some((executor, _)) => executor(self),
+            Some(other) => (other.run)(self),
             None => on_gpu(self),
         }
     }

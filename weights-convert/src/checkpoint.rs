@@ -1,4 +1,4 @@
-//! A torch checkpoint as a list of named tensors, whatever it is wrapped in.
+//! A checkpoint as a list of named tensors: of torch, whatever it is wrapped in, or an archive of numpy.
 //!
 //! | layout | weights taken |
 //! |---|---|
@@ -6,12 +6,16 @@
 //! | dict with `ema` (training checkpoint of Lightning or DeepSpeed) | `ema.params`, the averaged weights |
 //! | dict with `state_dict` or `module`, no `ema` | these, without the prefix `model.` |
 //! | folder with a file `latest` (DeepSpeed) | `<latest>/mp_rank_00_model_states.pt`, one of the above |
+//! | `.npz` of a JAX model, alone or in a tar archive | all; `scope//name` is called `scope.name`, `/` is `.` |
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::map::Source;
+use crate::npz::Npz;
 use crate::number::Dtype;
 use crate::pickle::{Pickle, Value, View};
+use crate::section::Section;
 use crate::zip::Archive;
 
 /// A tensor of a checkpoint; its numbers are still in the file.
@@ -42,10 +46,20 @@ impl Tensor {
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    archive: Archive,
+    member: Option<String>,
+    data: Data,
     tensors: Vec<Tensor>,
-    /// The storage read last: views of one storage often follow each other.
-    last: Option<(String, Vec<u8>)>,
+}
+
+/// Where the numbers are.
+#[derive(Debug)]
+enum Data {
+    Torch {
+        archive: Archive,
+        /// The storage read last: views of one storage often follow each other.
+        last: Option<(String, Vec<u8>)>,
+    },
+    Numpy(Npz),
 }
 
 impl Checkpoint {
@@ -66,12 +80,30 @@ impl Checkpoint {
             };
             tensors.push(Tensor { name: name.to_owned(), view: view.clone() });
         }
-        Ok(Self { path, archive, tensors, last: None })
+        Ok(Self { path, member: None, data: Data::Torch { archive, last: None }, tensors })
+    }
+
+    /// Opens an `.npz` file, or the one called `member` in the tar archive `path`.
+    pub fn open_npz(path: &Path, member: Option<&str>) -> Result<Self, Error> {
+        let mut npz = Npz::open(path, member)?;
+        let tensors = npz.tensors()?.into_iter().map(|(name, view)| Tensor { name, view }).collect();
+        Ok(Self { path: path.to_owned(), member: member.map(str::to_owned), data: Data::Numpy(npz), tensors })
     }
 
     /// The file that is read: `path` of [`Checkpoint::open`], or the file in that folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Name of the file without its folder, or of the member of an archive.
+    pub fn file_name(&self) -> String {
+        let name = || self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.member.clone().unwrap_or_else(name)
+    }
+
+    /// All bytes of the file, or of the member of an archive.
+    pub(crate) fn section(&self) -> Result<Section, Error> {
+        Section::open(&self.path, self.member.as_deref())
     }
 
     /// The weights, in the order of the file.
@@ -81,14 +113,52 @@ impl Checkpoint {
 
     /// The numbers of the `index`th tensor: little-endian, row-major, in the format of the checkpoint.
     pub fn read(&mut self, index: usize) -> Result<Vec<u8>, Error> {
-        let view = &self.tensors[index].view;
+        let view = self.tensors[index].view.clone();
+        self.gather(&view)
+    }
+
+    /// The shape of what a map takes out of a tensor.
+    pub(crate) fn shape_of(&self, source: &Source) -> Result<Vec<usize>, Error> {
+        let view = self.layer(source)?;
+        let Some(axes) = &source.axes else { return Ok(view.shape) };
+        axes.shape(&view.shape).map_err(|problem| self.misfit(source, problem))
+    }
+
+    /// The numbers of what a map takes out of a tensor.
+    pub(crate) fn read_source(&mut self, source: &Source) -> Result<Vec<u8>, Error> {
+        let view = self.layer(source)?;
+        let bytes = self.gather(&view)?;
+        let Some(axes) = &source.axes else { return Ok(bytes) };
+        axes.gather(&bytes, view.storage.dtype.size(), &view.shape).map_err(|problem| self.misfit(source, problem))
+    }
+
+    /// A tensor, or one layer of it.
+    fn layer(&self, source: &Source) -> Result<View, Error> {
+        let mut view = self.tensors[source.tensor].view.clone();
+        let Some(layer) = source.layer else { return Ok(view) };
+        if view.shape.first().is_none_or(|n| layer >= *n) {
+            return Err(self.misfit(source, format!("has shape {:?}, so no layer {layer}", view.shape)));
+        }
+        view.offset += layer * view.strides.remove(0);
+        view.shape.remove(0);
+        Ok(view)
+    }
+
+    fn misfit(&self, source: &Source, problem: String) -> Error {
+        Error::Tensor { path: self.path.clone(), tensor: self.tensors[source.tensor].name.clone(), problem }
+    }
+
+    fn gather(&mut self, view: &View) -> Result<Vec<u8>, Error> {
         let (key, n_bytes) = (&view.storage.key, view.storage.len as u64 * view.storage.dtype.size() as u64);
-        match &self.last {
-            Some((last, bytes)) if last == key && bytes.len() as u64 == n_bytes => Ok(view.gather(bytes)),
-            _ => {
-                let bytes = self.archive.storage(key, n_bytes)?;
+        match &mut self.data {
+            Data::Numpy(npz) => Ok(view.gather(npz.storage(key, n_bytes)?)),
+            Data::Torch { last: Some((last, bytes)), .. } if last == key && bytes.len() as u64 == n_bytes => {
+                Ok(view.gather(bytes))
+            }
+            Data::Torch { archive, last } => {
+                let bytes = archive.storage(key, n_bytes)?;
                 let out = view.gather(&bytes);
-                self.last = Some((key.clone(), bytes));
+                *last = Some((key.clone(), bytes));
                 Ok(out)
             }
         }

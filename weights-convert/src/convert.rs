@@ -1,5 +1,4 @@
 //! A checkpoint in, a weights file out, one tensor at a time.
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,9 +9,10 @@ use serde_json::{Map as Json, Value};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::file::{TensorHeader, UNKNOWN_SHA256, Writer, sha256_from};
-use crate::map::{Map, Plan};
+use crate::map::{Map, Plan, Source};
 use crate::number::{Dtype, Unfit, round};
 use crate::release::{Model, Release, detect};
+use crate::section::Section;
 
 /// Version of the metadata and of our names.
 const FORMAT_VERSION: &str = "1";
@@ -28,6 +28,8 @@ pub type Check<'a> = &'a dyn Fn(&Path) -> Result<(), Box<dyn std::error::Error +
 pub struct Options<'a> {
     /// The model that the checkpoint is expected to hold.
     pub model: Model,
+    /// Which file of a tar archive to convert; see [`crate::parameter_files`].
+    pub member: Option<&'a str>,
     /// Number format of the weights that have two or more dimensions: F32, F16 or BF16. The others (biases, norms,
     /// Fourier frequencies; below 1 % of the numbers) stay F32.
     pub dtype: Dtype,
@@ -66,14 +68,17 @@ pub struct Report {
 /// The file is written as `target` + `.partial`, checked, and renamed; nothing of it stays if that fails.
 pub fn convert(source: &Path, target: &Path, mut options: Options<'_>) -> Result<Report, Error> {
     let started = Instant::now();
-    let mut checkpoint = Checkpoint::open(source, options.ignore_checksums)?;
+    let mut checkpoint = match options.model {
+        Model::OpenFold3 => Checkpoint::open(source, options.ignore_checksums)?,
+        Model::AlphaFold2 => Checkpoint::open_npz(source, options.member)?,
+    };
     let release = detect(options.model, &mut checkpoint)?;
     let plan = plan(&checkpoint, release)?;
     let tensors = headers(&checkpoint, &plan, options.dtype)?;
 
     let path = checkpoint.path().to_owned();
-    let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let mut metadata = metadata(&path, release, &options);
+    let file = checkpoint.section()?;
+    let mut metadata = metadata(checkpoint.file_name(), release, &options);
     let mut writer = Writer::create(target, &metadata, &tensors)?;
     let stop = AtomicBool::new(false);
     let written = thread::scope(|scope| {
@@ -116,14 +121,14 @@ pub fn convert(source: &Path, target: &Path, mut options: Options<'_>) -> Result
     }
 }
 
-fn source_sum(mut file: File, stop: &AtomicBool) -> std::io::Result<String> {
+fn source_sum(mut file: Section, stop: &AtomicBool) -> std::io::Result<String> {
     sha256_from(&mut file, 0, &mut |_| !stop.load(Ordering::Relaxed))
 }
 
 fn plan(checkpoint: &Checkpoint, release: &'static Release) -> Result<Plan, Error> {
     let title = || format!("{} {}", release.model, release.version);
     let map = Map::parse(release.map).map_err(|source| Error::Map { release: title(), source })?;
-    let names: Vec<&str> = checkpoint.tensors().iter().map(|t| t.name()).collect();
+    let names: Vec<_> = checkpoint.tensors().iter().map(|t| (t.name(), t.shape())).collect();
     map.apply(&names).map_err(|problems| Error::Names {
         path: checkpoint.path().to_owned(),
         release: title(),
@@ -135,18 +140,15 @@ fn plan(checkpoint: &Checkpoint, release: &'static Release) -> Result<Plan, Erro
 fn headers(checkpoint: &Checkpoint, plan: &Plan, dtype: Dtype) -> Result<Vec<TensorHeader>, Error> {
     let mut headers = Vec::new();
     for (target, sources) in &plan.targets {
-        let parts: Vec<_> = sources.iter().map(|i| &checkpoint.tensors()[*i]).collect();
-        let mut shape = parts[0].shape().to_vec();
-        for part in &parts[1..] {
-            let (Some(rows), true) = (part.shape().first(), part.shape().get(1..) == shape.get(1..)) else {
+        let mut shape = checkpoint.shape_of(&sources[0])?;
+        for source in &sources[1..] {
+            let part = checkpoint.shape_of(source)?;
+            let (Some(rows), true) = (part.first(), part.get(1..) == shape.get(1..)) else {
+                let name = |source: &Source| checkpoint.tensors()[source.tensor].name().to_owned();
                 return Err(Error::Tensor {
                     path: checkpoint.path().to_owned(),
-                    tensor: part.name().to_owned(),
-                    problem: format!(
-                        "shape {:?} cannot be stacked with {shape:?} of {}",
-                        part.shape(),
-                        parts[0].name()
-                    ),
+                    tensor: name(source),
+                    problem: format!("shape {part:?} cannot be stacked with {shape:?} of {}", name(&sources[0])),
                 });
             };
             shape[0] += rows;
@@ -158,14 +160,14 @@ fn headers(checkpoint: &Checkpoint, plan: &Plan, dtype: Dtype) -> Result<Vec<Ten
     Ok(headers)
 }
 
-fn metadata(path: &Path, release: &Release, options: &Options<'_>) -> Vec<(&'static str, String)> {
+fn metadata(source_file: String, release: &Release, options: &Options<'_>) -> Vec<(&'static str, String)> {
     let config = options.config.clone().unwrap_or_else(|| serde_json::from_str(release.config).expect("tested"));
     vec![
         ("format_version", FORMAT_VERSION.to_owned()),
         ("model", release.model.to_owned()),
         ("release", release.version.to_owned()),
         ("config", Value::Object(config).to_string()),
-        ("source_file", path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+        ("source_file", source_file),
         ("source_sha256", UNKNOWN_SHA256.to_owned()),
         ("data_sha256", UNKNOWN_SHA256.to_owned()),
         ("converter", concat!("weights-convert ", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -183,9 +185,9 @@ fn write_tensors(
     let (mut done, mut out) = (0, Vec::new());
     for tensor in tensors {
         out.clear();
-        for &index in &plan.targets[&tensor.name] {
-            let bytes = checkpoint.read(index)?;
-            let source = &checkpoint.tensors()[index];
+        for source in &plan.targets[&tensor.name] {
+            let bytes = checkpoint.read_source(source)?;
+            let source = &checkpoint.tensors()[source.tensor];
             round(&bytes, source.dtype(), tensor.dtype, &mut out).map_err(|unfit| Error::Tensor {
                 path: checkpoint.path().to_owned(),
                 tensor: source.name().to_owned(),

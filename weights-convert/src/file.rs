@@ -245,7 +245,11 @@ fn damaged(path: &Path, problem: &str) -> Error {
 }
 
 /// The sha256 of a file from byte `start` to the end, in hex; `go_on` is told the position in the file and may stop early.
-pub(crate) fn sha256_from(file: &mut File, start: u64, go_on: &mut dyn FnMut(u64) -> bool) -> io::Result<String> {
+pub(crate) fn sha256_from(
+    file: &mut (impl Read + Seek),
+    start: u64,
+    go_on: &mut dyn FnMut(u64) -> bool,
+) -> io::Result<String> {
     file.seek(SeekFrom::Start(start))?;
     let (mut hash, mut buffer, mut at) = (Sha256::new(), vec![0; 1 << 20], start);
     loop {

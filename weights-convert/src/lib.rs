@@ -1,21 +1,26 @@
 //! Official checkpoints to safetensors: readers that execute nothing, and maps from official names to ours.
 //!
-//! [`convert`] reads a torch checkpoint one tensor at a time, renames and stacks its tensors as the text table of its
+//! [`convert`] reads a checkpoint of torch or numpy one tensor at a time, renames and stacks its tensors as the text table of its
 //! release says ([`Map`]), and writes a safetensors file whose metadata say what it is and where it comes from.
+mod alphafold2;
+mod axes;
 mod checkpoint;
 mod convert;
 mod error;
 mod file;
 mod map;
+mod npz;
 mod number;
 mod pickle;
 mod release;
+mod section;
 mod zip;
 
+pub use alphafold2::{ALPHAFOLD2, parameter_files};
 pub use checkpoint::{Checkpoint, Tensor};
 pub use convert::{Check, Options, Progress, Report, convert};
 pub use error::{Error, Kind, MapError};
 pub use file::{Header, TensorHeader, read_header, verify};
-pub use map::{Map, Plan};
+pub use map::{Map, Named, Plan, Source};
 pub use number::Dtype;
 pub use release::{Model, OPENFOLD3, Release};

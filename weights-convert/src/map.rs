@@ -1,7 +1,9 @@
-//! The text table that turns official names into ours; see the head of `maps/openfold3-0.5.map` for its language.
+//! The text table that turns official names into ours; see the head of `maps/openfold3-0.5.map` for its language, and of
+//! `maps/af2-layers.map` for what JAX files need besides.
 use std::collections::{BTreeMap, HashMap};
 
 use crate::MapError;
+use crate::axes::Axes;
 
 /// The table from which a checkpoint's names are read.
 const ROOT: &str = "model";
@@ -15,11 +17,25 @@ pub struct Map {
 /// Where every tensor of a checkpoint goes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Our name -> the checkpoint's tensors that are stacked along the first axis to make it; indices into the names.
-    pub targets: BTreeMap<String, Vec<usize>>,
+    /// Our name -> what is stacked along the first axis to make it.
+    pub targets: BTreeMap<String, Vec<Source>>,
     /// Tensors left out on purpose.
     pub dropped: Vec<usize>,
 }
+
+/// A tensor of a checkpoint, or one layer of a stack of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Which tensor: an index into the names.
+    pub tensor: usize,
+    /// Which of its first axis, if that is the layer.
+    pub layer: Option<usize>,
+    /// In what order its axes are written; as they are if none is given.
+    pub(crate) axes: Option<Axes>,
+}
+
+/// Name and shape of a tensor of a checkpoint.
+pub type Named<'a> = (&'a str, &'a [usize]);
 
 #[derive(Debug)]
 struct Rule {
@@ -32,10 +48,10 @@ struct Rule {
 #[derive(Debug)]
 enum Kind {
     Drop { what: Pattern, below: bool },
-    Move { from: Vec<Pattern>, layer: Option<String>, to: Pattern },
+    Move { from: Vec<Pattern>, layer: Option<String>, to: Pattern, axes: Option<Axes> },
 }
 
-/// A dotted name; `{i}` stands for one number.
+/// A dotted name; `{i}` stands for one number, `{#}` on the right for the number of a layer in a stack.
 #[derive(Debug, Clone)]
 struct Pattern(Vec<Part>);
 
@@ -43,7 +59,11 @@ struct Pattern(Vec<Part>);
 enum Part {
     Text(String),
     Number(String),
+    Layer,
 }
+
+/// Stands for the number of a layer in a target; no name has it.
+const LAYER: &str = "{#}";
 
 /// What stood for each `{i}`.
 type Numbers<'a> = Vec<(&'a str, &'a str)>;
@@ -54,6 +74,7 @@ struct Reading {
     target: Option<String>,
     /// Which of the `a + b` it is, of how many.
     part: (usize, usize),
+    axes: Option<Axes>,
     lines: Vec<usize>,
 }
 
@@ -64,7 +85,7 @@ impl Map {
         let mut current = None;
         for (i, raw) in text.lines().enumerate() {
             let wrong = |problem: String| MapError { line: i + 1, problem };
-            let line = raw.split('#').next().unwrap_or("").trim();
+            let line = without_comment(raw).trim();
             if line.is_empty() {
                 continue;
             }
@@ -74,6 +95,14 @@ impl Map {
                     return Err(wrong(format!("a second table {name}")));
                 }
                 current = Some(name);
+                continue;
+            }
+            if let Some(name) = line.strip_prefix("more ") {
+                let name = name.trim();
+                if !layers.contains_key(name) {
+                    return Err(wrong(format!("no table {name} to go on with")));
+                }
+                current = Some(name.to_owned());
                 continue;
             }
             let Some(table) = current.as_ref().and_then(|name| layers.get_mut(name)) else {
@@ -107,39 +136,34 @@ impl Map {
 
     /// Reads all names of a checkpoint. Fails with every name that no line or more than one line reads, every one that
     /// lacks its partner in `a + b`, and every line (but `drop` and `optional`) that no name has used.
-    pub fn apply(&self, names: &[&str]) -> Result<Plan, Vec<String>> {
+    pub fn apply(&self, names: &[Named<'_>]) -> Result<Plan, Vec<String>> {
         let mut problems = Vec::new();
-        let mut parts: BTreeMap<String, Vec<Option<usize>>> = BTreeMap::new();
+        let mut parts = Parts::new();
         let mut dropped = Vec::new();
         let mut used = Vec::new();
-        for (index, name) in names.iter().enumerate() {
+        for (index, (name, _)) in names.iter().enumerate() {
             let segments: Vec<&str> = name.split('.').collect();
-            let mut readings = self.read(ROOT, &segments, "");
-            let (Some(reading), true) = (readings.pop(), readings.is_empty()) else {
+            let readings = self.read(ROOT, &segments, "");
+            let of_parts = readings.iter().all(|r| r.axes.as_ref().is_some_and(Axes::takes_a_part));
+            if readings.is_empty() || (readings.len() > 1 && !of_parts) {
                 let what = if readings.is_empty() { "is not known" } else { "is read by two lines of the map" };
                 problems.push(format!("{name} {what}"));
                 continue;
-            };
-            used.extend(reading.lines);
-            let Some(target) = reading.target else {
-                dropped.push(index);
-                continue;
-            };
-            let (part, of) = reading.part;
-            let slots = parts.entry(target.clone()).or_insert_with(|| vec![None; of]);
-            if slots.len() != of || slots[part].is_some() {
-                let other = slots.iter().flatten().next().map_or("another", |i| names[*i]);
-                problems.push(format!("{name} and {other} both become {target}"));
-            } else {
-                slots[part] = Some(index);
+            }
+            for reading in readings {
+                used.extend_from_slice(&reading.lines);
+                match &reading.target {
+                    Some(target) => problems.extend(place(&mut parts, target, &reading, index, names)),
+                    None => dropped.push(index),
+                }
             }
         }
         let mut targets = BTreeMap::new();
         for (target, sources) in parts {
-            match sources.iter().copied().collect::<Option<Vec<_>>>() {
+            match sources.iter().cloned().collect::<Option<Vec<_>>>() {
                 Some(all) => drop(targets.insert(target, all)),
                 None => {
-                    let have: Vec<_> = sources.iter().flatten().map(|i| names[*i]).collect();
+                    let have: Vec<_> = sources.iter().flatten().map(|source| names[source.tensor].0).collect();
                     problems.push(format!("{} lacks the tensor it is stacked with into {target}", have.join(", ")));
                 }
             }
@@ -159,10 +183,10 @@ impl Map {
             match &rule.kind {
                 Kind::Drop { what, below } => {
                     if what.strip(name).is_some_and(|(rest, _)| rest.is_empty() != *below) {
-                        readings.push(Reading { target: None, part: (0, 1), lines: vec![rule.line] });
+                        readings.push(Reading { target: None, part: (0, 1), axes: None, lines: vec![rule.line] });
                     }
                 }
-                Kind::Move { from, layer, to } => {
+                Kind::Move { from, layer, to, axes } => {
                     for (part, pattern) in from.iter().enumerate() {
                         let Some((rest, numbers)) = pattern.strip(name) else { continue };
                         let prefix = join(prefix, &to.fill(&numbers));
@@ -174,6 +198,7 @@ impl Map {
                             None => readings.push(Reading {
                                 target: Some(join(&prefix, &rest.join("."))),
                                 part: (part, from.len()),
+                                axes: axes.clone(),
                                 lines: vec![rule.line],
                             }),
                         }
@@ -185,12 +210,48 @@ impl Map {
     }
 }
 
+/// A line up to the first `#` that is not of a `{#}`.
+fn without_comment(line: &str) -> &str {
+    let comment = line.match_indices('#').find(|(at, _)| !line[..*at].ends_with('{'));
+    comment.map_or(line, |(at, _)| &line[..at])
+}
+
+/// What becomes of each target, by its place in `a + b`.
+type Parts = BTreeMap<String, Vec<Option<Source>>>;
+
+/// Notes that tensor `index`, or each of its layers, becomes `target`, or a part of it; says what is wrong with that.
+fn place(parts: &mut Parts, target: &str, reading: &Reading, index: usize, names: &[Named<'_>]) -> Vec<String> {
+    let (name, shape) = names[index];
+    let layers: Vec<Option<usize>> = match (target.contains(LAYER), shape.first()) {
+        (false, _) => vec![None],
+        (true, Some(n)) => (0..*n).map(Some).collect(),
+        (true, None) => return vec![format!("{name} is no stack of layers")],
+    };
+    let (part, of) = reading.part;
+    let mut problems = Vec::new();
+    for layer in layers {
+        let target = layer.map_or_else(|| target.to_owned(), |n| target.replacen(LAYER, &n.to_string(), 1));
+        let slots = parts.entry(target.clone()).or_insert_with(|| vec![None; of]);
+        if slots.len() != of || slots[part].is_some() {
+            let other = slots.iter().flatten().next().map_or("another", |source| names[source.tensor].0);
+            problems.push(format!("{name} and {other} both become {target}"));
+        } else {
+            slots[part] = Some(Source { tensor: index, layer, axes: reading.axes.clone() });
+        }
+    }
+    problems
+}
+
 fn parse_rule(line: &str) -> Result<Kind, String> {
     if let Some(what) = line.strip_prefix("drop ") {
         let what = what.trim();
         let (what, below) = what.strip_suffix(".**").map_or((what, false), |what| (what, true));
         return Ok(Kind::Drop { what: Pattern::parse(what)?, below });
     }
+    let (line, axes) = match line.split_once('|') {
+        Some((line, axes)) => (line, Some(Axes::parse(axes)?)),
+        None => (line, None),
+    };
     let (from, to) = line.split_once("->").ok_or("neither a -> b nor drop a")?;
     let (from, layer) = match from.split_once(':') {
         Some((from, layer)) => (from, Some(layer.trim().to_owned())),
@@ -200,20 +261,27 @@ fn parse_rule(line: &str) -> Result<Kind, String> {
     if from.len() > 1 && layer.is_some() {
         return Err("a + b cannot have a table".into());
     }
+    if axes.is_some() && layer.is_some() {
+        return Err("axes belong to a tensor, not to a table".into());
+    }
     let to = if to.trim() == "." { Pattern(Vec::new()) } else { Pattern::parse(to.trim())? };
     for number in to.numbers() {
         if from.iter().any(|f| !f.numbers().contains(&number)) {
             return Err(format!("{{{number}}} is not on the left"));
         }
     }
-    Ok(Kind::Move { from, layer, to })
+    if from.iter().any(|f| f.0.contains(&Part::Layer)) {
+        return Err("{#} is the number of a layer, which no name has".into());
+    }
+    Ok(Kind::Move { from, layer, to, axes })
 }
 
 impl Pattern {
     fn parse(text: &str) -> Result<Self, String> {
         let part = |part: &str| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+            Some("#") => Ok(Part::Layer),
             Some(name) if !name.is_empty() => Ok(Part::Number(name.to_owned())),
-            None if !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+            None if !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '~')) => {
                 Ok(Part::Text(part.to_owned()))
             }
             _ => Err(format!("{text:?} is not a dotted name")),
@@ -245,6 +313,7 @@ impl Pattern {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
             Part::Number(n) => numbers.iter().find(|(name, _)| name == n).expect("checked when parsed").1.to_owned(),
+            Part::Layer => LAYER.to_owned(),
         };
         self.0.iter().map(part).collect::<Vec<_>>().join(".")
     }
@@ -257,6 +326,7 @@ impl std::fmt::Display for Pattern {
             match part {
                 Part::Text(text) => write!(f, "{dot}{text}")?,
                 Part::Number(n) => write!(f, "{dot}{{{n}}}")?,
+                Part::Layer => write!(f, "{dot}{LAYER}")?,
             }
         }
         Ok(())
@@ -289,9 +359,18 @@ mod tests {
     const NAMES: [&str; 8] =
         ["b.weight", "a.weight", "norm.weight", "blocks.0.x.bias", "blocks.11.x", "version", "copy.a.weight", "head.z"];
 
+    fn apply(text: &str, names: &[&str]) -> Result<Plan, Vec<String>> {
+        let names: Vec<Named> = names.iter().map(|name| (*name, &[2, 3][..])).collect();
+        Map::parse(text).unwrap().apply(&names)
+    }
+
+    fn whole(tensor: usize) -> Source {
+        Source { tensor, layer: None, axes: None }
+    }
+
     #[test]
     fn names_are_moved_stacked_and_dropped() {
-        let plan = Map::parse(TEXT).unwrap().apply(&NAMES).unwrap();
+        let plan = apply(TEXT, &NAMES).unwrap();
         let expected = [
             ("ab.weight", vec![1, 0]),
             ("n.weight", vec![2]),
@@ -299,14 +378,15 @@ mod tests {
             ("layers.11.y", vec![4]),
             ("z", vec![7]),
         ];
-        assert_eq!(plan.targets, expected.into_iter().map(|(n, i)| (n.to_owned(), i)).collect());
+        let expected = expected.map(|(n, i)| (n.to_owned(), i.into_iter().map(whole).collect()));
+        assert_eq!(plan.targets, expected.into());
         assert_eq!(plan.dropped, [5, 6]);
     }
 
     #[test]
     fn all_misfits_are_named_at_once() {
         let names = ["a.weight", "norm.bias", "blocks.x.x", "copy", "stray", "head.ab.weight"];
-        let problems = Map::parse(TEXT).unwrap().apply(&names).unwrap_err().join("\n");
+        let problems = apply(TEXT, &names).unwrap_err().join("\n");
         for expected in [
             "norm.bias is not known",
             "blocks.x.x is not known",
@@ -325,16 +405,40 @@ mod tests {
     #[test]
     fn an_optional_line_may_go_unused() {
         let text = "layer model\na -> b\noptional c -> d";
-        let map = Map::parse(text).unwrap();
-        assert_eq!(map.apply(&["a.x"]).unwrap().targets.len(), 1);
-        assert_eq!(map.apply(&["a.x", "c.x"]).unwrap().targets["d.x"], [1]);
-        assert_eq!(map.apply(&["c.x"]).unwrap_err(), ["a is missing (line 2 of the map)"]);
+        assert_eq!(apply(text, &["a.x"]).unwrap().targets.len(), 1);
+        assert_eq!(apply(text, &["a.x", "c.x"]).unwrap().targets["d.x"], [whole(1)]);
+        assert_eq!(apply(text, &["c.x"]).unwrap_err(), ["a is missing (line 2 of the map)"]);
     }
 
     #[test]
     fn a_name_read_twice_is_an_error() {
-        let map = Map::parse("layer model\na -> b\na.x -> c").unwrap();
-        assert_eq!(map.apply(&["a.x", "a.y"]).unwrap_err()[0], "a.x is read by two lines of the map");
+        let problems = apply("layer model\na -> b\na.x -> c", &["a.x", "a.y"]).unwrap_err();
+        assert_eq!(problems[0], "a.x is read by two lines of the map");
+    }
+
+    #[test]
+    fn stacks_are_taken_apart() {
+        let text = "layer norm\nscale -> weight\nw -> v | i o -> o i # a comment\nlayer model\n~b : norm -> blocks.{#}";
+        let plan = apply(text, &["~b.scale", "~b.w"]).unwrap();
+        assert_eq!(plan.targets.len(), 4);
+        assert_eq!(plan.targets["blocks.1.weight"], [Source { layer: Some(1), ..whole(0) }]);
+        assert_eq!(plan.targets["blocks.0.v"][0].axes, Some(Axes::parse("i o -> o i").unwrap()));
+        let text = format!("{text}\nlayer x\nw -> y\nmore model\nx : x -> z");
+        let names = [("~b.scale", &[2][..]), ("~b.w", &[2, 3]), ("x.w", &[4])];
+        assert_eq!(Map::parse(&text).unwrap().apply(&names).unwrap().targets["z.y"], [whole(2)]);
+    }
+
+    #[test]
+    fn parts_of_a_tensor_go_to_several_places() {
+        let plan = apply("layer model\na -> b | x=2[0:1] y -> x y\na -> c | x=2[1:2] y -> x y", &["a"]).unwrap();
+        assert_eq!(plan.targets.keys().collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_single_number_is_no_stack() {
+        let map = "layer norm\nscale -> weight\nw -> v\nlayer model\n~b : norm -> blocks.{#}";
+        let error = Map::parse(map).unwrap().apply(&[("~b.scale", &[]), ("~b.w", &[2, 3])]).unwrap_err();
+        assert_eq!(error, ["~b.scale is no stack of layers"]);
     }
 
     #[test]
@@ -345,6 +449,10 @@ mod tests {
             ("layer model\n\na : other -> b", 3, "no table other"),
             ("layer model\na -> b.{i}", 2, "{i} is not on the left"),
             ("layer model\na..c -> b", 2, "not a dotted name"),
+            ("layer model\na -> b\nmore norm\na -> b", 3, "no table norm to go on with"),
+            ("layer model\na.{#} -> b", 2, "which no name has"),
+            ("layer model\na -> b | i -> o", 2, "axis o is not on the left"),
+            ("layer x\na -> b\nlayer model\na : x -> b | i -> i", 4, "axes belong to a tensor"),
             ("layer model\nlayer spare\na -> b", 0, "nothing uses the table spare"),
         ] {
             let error = Map::parse(text).unwrap_err();

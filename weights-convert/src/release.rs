@@ -1,4 +1,5 @@
 //! Which release a checkpoint is of, and what is known about each.
+use crate::alphafold2;
 use crate::error::list;
 use crate::number::Dtype;
 use crate::{Checkpoint, Error};
@@ -10,6 +11,8 @@ pub enum Model {
     /// OpenFold3.
     #[default]
     OpenFold3,
+    /// AlphaFold2, monomer or multimer: which, the file name says.
+    AlphaFold2,
 }
 
 /// A release whose weights can be converted.
@@ -38,6 +41,7 @@ pub const OPENFOLD3: Release = Release {
 pub(crate) fn detect(model: Model, checkpoint: &mut Checkpoint) -> Result<&'static Release, Error> {
     match model {
         Model::OpenFold3 => openfold3(checkpoint),
+        Model::AlphaFold2 => alphafold2::detect(checkpoint),
     }
 }
 

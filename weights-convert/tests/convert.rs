@@ -140,7 +140,7 @@ fn the_tiny_model_keeps_every_value() {
 
     let sums: BTreeMap<String, (Vec<usize>, String)> =
         serde_json::from_str(&fs::read_to_string(fixture("convert/tiny_sums.json")).unwrap()).unwrap();
-    let names: Vec<&str> = sums.keys().map(String::as_str).collect();
+    let names: Vec<_> = sums.iter().map(|(name, (shape, _))| (name.as_str(), shape.as_slice())).collect();
     let plan = weights_convert::Map::parse(OPENFOLD3.map).unwrap().apply(&names).unwrap();
     let bytes = fs::read(&target).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -148,7 +148,7 @@ fn the_tiny_model_keeps_every_value() {
     for (name, sources) in &plan.targets {
         let tensor = file.tensor(name).unwrap();
         let mut rest = tensor.data();
-        for (shape, sum) in sources.iter().map(|i| &sums[names[*i]]) {
+        for (shape, sum) in sources.iter().map(|source| &sums[names[source.tensor].0]) {
             let (part, after) = rest.split_at(4 * shape.iter().product::<usize>());
             assert_eq!(&short_sha256(part), sum, "{name}");
             rest = after;

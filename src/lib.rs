@@ -4,6 +4,7 @@ pub mod chem;
 pub mod cli;
 pub mod device;
 pub mod features;
+pub mod geometry;
 pub mod io;
 pub mod models;
 pub mod ops;

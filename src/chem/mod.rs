@@ -1,4 +1,5 @@
 //! What molecules are: alphabets, components, reference conformers.
+pub mod atom_layout;
 pub mod ccd;
 pub mod conformer;
 pub mod restype;

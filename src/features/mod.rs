@@ -1,4 +1,5 @@
 //! Assembly, alignments and templates to host arrays; pure, with the randomness passed in.
+pub mod af2;
 pub mod af3;
 pub mod array;
 pub mod msa;

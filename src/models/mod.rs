@@ -1,3 +1,4 @@
 //! The networks.
+pub mod af2;
 pub mod af3;
 pub mod openfold3;

@@ -11,9 +11,11 @@ mod layer_norm;
 mod linear;
 mod local_attention;
 pub mod metal;
+mod msa_attention;
 mod outer_product_mean;
 mod pair_average;
 mod peak;
+mod point_attention;
 mod rope;
 #[cfg(test)]
 mod testing;
@@ -34,9 +36,11 @@ pub use layer_norm::{Norm, norm_linear, norm_linear_in_place, norm_linear_refere
 pub use linear::Linear;
 pub use local_attention::LocalAttention;
 pub use metal::settle;
+pub use msa_attention::{MsaColumnAttention, MsaColumnGlobalAttention, MsaRowAttention};
 pub use outer_product_mean::OuterProductMean;
 pub use pair_average::PairWeightedAverage;
 pub use peak::measured_gemm_peak;
+pub use point_attention::{PointAttended, PointAttention};
 pub use rope::{Rope, RopeAttention, norm_rotate, norm_rotate_reference, same_sequence_bias};
 pub use transition::{ReluTransition, SwiGluTransition};
 pub use triangle_attention::{BiasOrder, Node, TriangleAttention};

@@ -141,6 +141,11 @@ impl Weights {
         Self { source: self.source.clone(), prefix: self.full_name(&name.to_string()), device: self.device.clone() }
     }
 
+    /// The same place in the file, for parameters that are to be on `device`.
+    pub fn on(&self, device: &Device) -> Self {
+        Self { source: self.source.clone(), prefix: self.prefix.clone(), device: device.clone() }
+    }
+
     /// Where the parameters are placed.
     pub fn device(&self) -> &Device {
         &self.device

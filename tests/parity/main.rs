@@ -1,4 +1,5 @@
 //! Every layer, model and pipeline against golden files of the official implementations.
+mod af2;
 mod atoms;
 #[path = "../common/mod.rs"]
 mod common;

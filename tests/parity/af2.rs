@@ -1,0 +1,453 @@
+//! fixtures/af2: every layer, block, iteration and head of a small monomer and a small multimer model, as the official network has
+//! them from the same inputs. Each is given the official inputs of its stage; `whole` runs from features to heads.
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{D, Device, Tensor};
+use fold::features::af2::{Af2Features, ExtraMsa, Msa, Template};
+use fold::geometry::{Rigid, rotation_of_quaternion};
+use fold::models::af2::config::Config;
+use fold::models::af2::evoformer::{Block, ColumnAttention, Masks, PairBlock};
+use fold::models::af2::heads::{Heads, Prediction};
+use fold::models::af2::monomer::Monomer;
+use fold::models::af2::multimer::Multimer;
+use fold::models::af2::recycle::Recycled;
+use fold::models::af2::structure::Iteration;
+use fold::weights::Weights;
+
+use crate::common::{Golden, assert_close, fixture};
+
+/// Of the largest value of each tensor.
+const LIMIT: f32 = 1e-5;
+/// Å.
+const POSITION_LIMIT: f32 = 1e-3;
+const MONOMER: &str = "model_1_ptm";
+const MULTIMER: &str = "model_1_multimer_v3";
+
+fn converted(model: &str) -> Result<(Config, Weights)> {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a temporary folder")).path();
+    let target: PathBuf = tempfile::Builder::new().tempdir_in(folder)?.keep().join(format!("{model}.safetensors"));
+    let config = std::fs::read(fixture(format!("af2/{model}_config.json")))?;
+    let options = weights_convert::Options {
+        model: weights_convert::Model::AlphaFold2,
+        config: Some(serde_json::from_slice(&config)?),
+        ..Default::default()
+    };
+    weights_convert::convert(&fixture(format!("af2/params_{model}.npz")), &target, options)?;
+    let weights = Weights::open(&target, &Device::Cpu)?;
+    Ok((weights.config()?, weights))
+}
+
+fn monomer() -> Result<(Monomer, Golden)> {
+    let (config, weights) = converted(MONOMER)?;
+    Ok((Monomer::load(&config, &weights)?, Golden::open(format!("af2/{MONOMER}.safetensors"))?))
+}
+
+fn multimer() -> Result<(Multimer, Golden)> {
+    let (config, weights) = converted(MULTIMER)?;
+    Ok((Multimer::load(&config, &weights)?, Golden::open(format!("af2/{MULTIMER}.safetensors"))?))
+}
+
+/// A tensor of the file with a batch dimension in front, a copy of its own: layers write in place.
+fn get(g: &Golden, name: &str) -> Result<Tensor> {
+    Ok(g.get(name)?.force_contiguous()?.unsqueeze(0)?)
+}
+
+fn host(g: &Golden, name: &str) -> Result<Vec<f32>> {
+    Ok(g.get(name)?.flatten_all()?.to_vec1()?)
+}
+
+fn whole<T: TryFrom<i64>>(g: &Golden, name: &str) -> Result<Vec<T>> {
+    host(g, name)?.iter().map(|&v| T::try_from(v as i64).ok().with_context(|| format!("{name}: {v}"))).collect()
+}
+
+fn points(values: &[f32]) -> Vec<[f32; 3]> {
+    values.as_chunks().0.to_vec()
+}
+
+fn templates(g: &Golden, masks: &str, real: &[f32]) -> Result<Vec<Template>> {
+    let restype: Vec<u8> = whole(g, "features/template_aatype")?;
+    let positions = points(&host(g, "features/template_all_atom_positions")?);
+    let mask = host(g, masks)?;
+    let n = restype.len() / real.len();
+    let template = |(k, real): (usize, &f32)| Template {
+        restype: restype[k * n..][..n].to_vec(),
+        positions: positions[k * n * 37..][..n * 37].to_vec(),
+        mask: mask[k * n * 37..][..n * 37].to_vec(),
+        is_real: *real > 0.,
+    };
+    Ok(real.iter().enumerate().map(template).collect())
+}
+
+fn common_features(g: &Golden) -> Result<Af2Features> {
+    Ok(Af2Features {
+        restype: whole(g, "features/aatype")?,
+        residue_index: whole(g, "features/residue_index")?,
+        asym_id: whole(g, "features/asym_id")?,
+        mask: host(g, "features/seq_mask")?,
+        ..Af2Features::default()
+    })
+}
+
+fn monomer_features(g: &Golden) -> Result<Af2Features> {
+    Ok(Af2Features {
+        msa: Msa { features: host(g, "features/msa_feat")?, mask: host(g, "features/msa_mask")? },
+        extra_msa: ExtraMsa {
+            rows: whole(g, "features/extra_msa")?,
+            has_deletion: host(g, "features/extra_has_deletion")?,
+            deletion_value: host(g, "features/extra_deletion_value")?,
+            mask: host(g, "features/extra_msa_mask")?,
+        },
+        templates: templates(g, "features/template_all_atom_masks", &host(g, "features/template_mask")?)?,
+        ..common_features(g)?
+    })
+}
+
+fn multimer_features(g: &Golden) -> Result<Af2Features> {
+    let (rows, extra): (Vec<u8>, Vec<u8>) = (whole(g, "features/msa")?, whole(g, "features/extra_msa")?);
+    let (deletions, extra_deletions) =
+        (host(g, "features/deletion_matrix")?, host(g, "features/extra_deletion_matrix")?);
+    let (profile, mean) = (host(g, "features/cluster_profile")?, host(g, "features/cluster_deletion_mean")?);
+    Ok(Af2Features {
+        entity_id: whole(g, "features/entity_id")?,
+        sym_id: whole(g, "features/sym_id")?,
+        msa: Msa::new(&rows, &deletions, &profile, &mean, host(g, "features/msa_mask")?),
+        extra_msa: ExtraMsa::new(extra, &extra_deletions, host(g, "features/extra_msa_mask")?),
+        templates: templates(g, "features/template_all_atom_mask", &[1.; 3])?,
+        ..common_features(g)?
+    })
+}
+
+fn recycled(g: &Golden) -> Result<Recycled> {
+    Ok(Recycled {
+        msa_first_row: get(g, "features/prev_msa_first_row")?,
+        pair: get(g, "features/prev_pair")?,
+        positions: points(&host(g, "features/prev_pos")?),
+    })
+}
+
+/// Values of residues that are not masked; `axes` dimensions of residues behind the first.
+fn real(x: &Tensor, mask: &[f32], axes: usize) -> Result<Tensor> {
+    let n = mask.iter().filter(|m| **m > 0.).count();
+    ensure!(mask[..n].iter().all(|m| *m > 0.), "masked residues are the last");
+    let mut x = x.clone();
+    for axis in 1..=axes {
+        x = x.narrow(axis, 0, n)?;
+    }
+    Ok(x.contiguous()?)
+}
+
+/// One layer after the other, each from what the official one was given.
+struct Chain<'a> {
+    g: &'a Golden,
+    stack: &'a str,
+    m: Tensor,
+    z: Tensor,
+}
+
+impl Chain<'_> {
+    /// Runs a layer on the MSA or the pair representation and goes on with the official result.
+    fn layer(
+        &mut self,
+        name: &str,
+        is_pair: bool,
+        run: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<()>,
+    ) -> Result<()> {
+        let before = if is_pair { self.z.copy()? } else { self.m.copy()? };
+        run(&self.m, &self.z)?;
+        let want = get(self.g, &format!("layer/{}/{name}", self.stack))?;
+        let got = if is_pair { &self.z } else { &self.m };
+        // The update alone: a small one is not to hide behind what it is added to.
+        assert_close(&format!("{} {name}", self.stack), &(got - &before)?, &(&want - &before)?, LIMIT)?;
+        if is_pair {
+            self.z = want
+        } else {
+            self.m = want
+        }
+        Ok(())
+    }
+
+    fn pair(&mut self, block: &PairBlock, mask: &Tensor) -> Result<()> {
+        self.layer("triangle_multiplication_outgoing", true, |_, z| block.tri_mul_out.add_to(z, mask))?;
+        self.layer("triangle_multiplication_incoming", true, |_, z| block.tri_mul_in.add_to(z, mask))?;
+        self.attention(block, mask)?;
+        self.layer("pair_transition", true, |_, z| block.transition.add_to(z, None))
+    }
+
+    fn attention(&mut self, block: &PairBlock, mask: &Tensor) -> Result<()> {
+        self.layer("triangle_attention_starting_node", true, |_, z| block.tri_att_start.add_to(z, mask))?;
+        self.layer("triangle_attention_ending_node", true, |_, z| block.tri_att_end.add_to(z, mask))
+    }
+
+    fn msa<C: ColumnAttention>(&mut self, block: &Block<C>, masks: &Masks) -> Result<()> {
+        self.layer("row_attention", false, |m, z| block.row_attention.add_to(m, z, &masks.msa))?;
+        self.layer("column_attention", false, |m, _| block.column_attention.add_to(m, &masks.msa))?;
+        self.layer("msa_transition", false, |m, _| block.msa_transition.add_to(m, None))
+    }
+
+    fn product<C: ColumnAttention>(&mut self, block: &Block<C>, masks: &Masks) -> Result<()> {
+        self.layer("outer_product_mean", true, |m, z| block.outer_product_mean.add_to(z, m, &masks.msa))
+    }
+}
+
+fn chain<'a>(g: &'a Golden, stack: &'a str, inputs: &str) -> Result<Chain<'a>> {
+    Ok(Chain { g, stack, m: get(g, &format!("{inputs}/in/msa"))?, z: get(g, &format!("{inputs}/in/pair"))? })
+}
+
+fn masks(g: &Golden, features: &Af2Features) -> Result<(Masks, Masks)> {
+    let masks = Masks::new(features, &Device::Cpu)?;
+    let extra = Masks::of_extra(features, &masks.pair)?;
+    Ok((Masks { msa: get(g, "evoformer/in/msa_mask")?, ..masks }, extra))
+}
+
+#[test]
+fn layers_of_a_monomer() -> Result<()> {
+    let (model, g) = monomer()?;
+    let (masks, extra) = masks(&g, &monomer_features(&g)?)?;
+    let mut c = chain(&g, "extra_msa_stack", "extra")?;
+    c.msa(&model.extra_msa[0], &extra)?;
+    c.product(&model.extra_msa[0], &extra)?;
+    c.pair(&model.extra_msa[0].pair, &extra.pair)?;
+    let mut c = chain(&g, "evoformer_iteration", "evoformer")?;
+    c.msa(&model.evoformer[0], &masks)?;
+    c.product(&model.evoformer[0], &masks)?;
+    c.pair(&model.evoformer[0].pair, &masks.pair)
+}
+
+#[test]
+fn layers_of_a_multimer() -> Result<()> {
+    let (model, g) = multimer()?;
+    let (masks, extra) = masks(&g, &multimer_features(&g)?)?;
+    let mut c = chain(&g, "extra_msa_stack", "extra")?;
+    c.product(&model.extra_msa[0], &extra)?;
+    c.msa(&model.extra_msa[0], &extra)?;
+    c.pair(&model.extra_msa[0].pair, &extra.pair)?;
+    let mut c = chain(&g, "evoformer_iteration", "evoformer")?;
+    c.product(&model.evoformer[0], &masks)?;
+    c.msa(&model.evoformer[0], &masks)?;
+    c.pair(&model.evoformer[0].pair, &masks.pair)
+}
+
+/// Every block of a stack, one after the other from the stack's input.
+fn blocks<C: ColumnAttention>(
+    g: &Golden,
+    name: &str,
+    stack: &[Block<C>],
+    update: impl Fn(&Block<C>, &Tensor, &Tensor) -> candle_core::Result<()>,
+) -> Result<()> {
+    let (m, z) = (get(g, &format!("{name}/in/msa"))?, get(g, &format!("{name}/in/pair"))?);
+    let (want_m, want_z) = (g.get(&format!("{name}/block/msa"))?, g.get(&format!("{name}/block/pair"))?);
+    ensure!(want_m.dim(0)? == stack.len(), "{} blocks recorded", want_m.dim(0)?);
+    for (i, block) in stack.iter().enumerate() {
+        update(block, &m, &z)?;
+        assert_close(&format!("{name} msa after block {i}"), &m, &want_m.get(i)?, LIMIT)?;
+        assert_close(&format!("{name} pair after block {i}"), &z, &want_z.get(i)?, LIMIT)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn stacks() -> Result<()> {
+    let (model, g) = monomer()?;
+    let (of_all, of_extra) = masks(&g, &monomer_features(&g)?)?;
+    blocks(&g, "extra", &model.extra_msa, |block, m, z| block.update(m, z, &of_extra))?;
+    blocks(&g, "evoformer", &model.evoformer, |block, m, z| block.update(m, z, &of_all))?;
+    let (model, g) = multimer()?;
+    let (of_all, of_extra) = masks(&g, &multimer_features(&g)?)?;
+    blocks(&g, "extra", &model.extra_msa, |block, m, z| block.update_product_first(m, z, &of_extra))?;
+    blocks(&g, "evoformer", &model.evoformer, |block, m, z| block.update_product_first(m, z, &of_all))
+}
+
+#[test]
+fn embedders_of_a_monomer() -> Result<()> {
+    let (model, g) = monomer()?;
+    let features = monomer_features(&g)?;
+    let (m, z) = model.embed(&features, &recycled(&g)?)?;
+    assert_close("pair before templates", &z, &g.get("template/query")?, LIMIT)?;
+    let extra = model.extra_msa_embedder.forward(&features, &Device::Cpu)?;
+    assert_close("extra msa", &extra, &g.get("extra/in/msa")?, LIMIT)?;
+
+    let masks = Masks::new(&features, &Device::Cpu)?;
+    let template = model.template.as_ref().context("model 1 has templates")?;
+    for (k, one) in features.templates.iter().enumerate() {
+        let got = template.features(one, &Device::Cpu)?;
+        assert_close(&format!("features of template {k}"), &got, &g.get("template/stack_in")?.get(k)?, LIMIT)?;
+        let got = template.embed(one, &masks.pair)?;
+        assert_close(&format!("template {k}"), &got, &g.get("template/single")?.get(k)?, LIMIT)?;
+    }
+    let query = get(&g, "template/query")?;
+    let sum = query.copy()?;
+    template.add_to(&sum, &features, &masks.pair)?;
+    assert_close("templates", &(sum - query)?, &g.get("template/update")?, LIMIT)?;
+    let rows = template.rows(&features, &Device::Cpu)?;
+    let (m, masks) = masks.with_rows(m, Some(rows))?;
+    assert_close("msa with templates", &m, &g.get("evoformer/in/msa")?, LIMIT)?;
+    assert_close("its mask", &masks.msa, &g.get("evoformer/in/msa_mask")?, 0.)
+}
+
+#[test]
+fn embedders_of_a_multimer() -> Result<()> {
+    let (model, g) = multimer()?;
+    let features = multimer_features(&g)?;
+    let (m, z) = model.embed(&features, &recycled(&g)?)?;
+    assert_close("pair before templates", &z, &g.get("template/query")?, LIMIT)?;
+    let extra = model.extra_msa_embedder.forward(&features, &Device::Cpu)?;
+    assert_close("extra msa", &extra, &g.get("extra/in/msa")?, LIMIT)?;
+
+    let masks = Masks::new(&features, &Device::Cpu)?;
+    let query = get(&g, "template/query")?;
+    let z_t = model.template.project(&query)?;
+    let n_block = g.get("template/stack_in")?.dim(0)? / features.templates.len();
+    for (k, one) in features.templates.iter().enumerate() {
+        let got = (model.template.features(one, &features, &Device::Cpu)? + &z_t)?;
+        assert_close(
+            &format!("features of template {k}"),
+            &got,
+            &g.get("template/stack_in")?.get(k * n_block)?,
+            LIMIT,
+        )?;
+        let got = model.template.embed(&z_t, one, &features, &masks.pair)?;
+        assert_close(&format!("template {k}"), &got, &g.get("template/single")?.get(k)?, LIMIT)?;
+    }
+    let sum = query.copy()?;
+    model.template.add_to(&sum, &features, &masks.pair)?;
+    assert_close("templates", &(sum - &query)?, &g.get("template/update")?, LIMIT)?;
+    // A slot that repeats is embedded once and counted twice.
+    let mut twice = features.clone();
+    twice.templates.extend([twice.templates[2].clone(), Template { is_real: true, ..twice.templates[2].clone() }]);
+    let (once, all) = (query.copy()?, query.copy()?);
+    model.template.add_to(&all, &twice, &masks.pair)?;
+    let mut apart = twice.clone();
+    apart.templates.rotate_right(2);
+    apart.templates.swap(1, 2);
+    model.template.add_to(&once, &apart, &masks.pair)?;
+    assert_close("repeated slots", &all, &once, 1e-6)?;
+    let (m, masks) = masks.with_rows(m, Some(model.template.rows(&features, &Device::Cpu)?))?;
+    assert_close("msa with templates", &m, &g.get("evoformer/in/msa")?, LIMIT)?;
+    assert_close("its mask", &masks.msa, &g.get("evoformer/in/msa_mask")?, 0.)
+}
+
+/// The backbone of a residue as the recording has it.
+fn rotation(values: &[f32]) -> [f32; 9] {
+    let rows = match values {
+        [w, x, y, z, ..] if values.len() == 7 => rotation_of_quaternion([*w, *x, *y, *z].map(f64::from)),
+        _ => [0, 1, 2].map(|i| [0, 1, 2].map(|j| f64::from(values[4 * i + j]))),
+    };
+    let mut out = [0.; 9];
+    rows.as_flattened().iter().zip(&mut out).for_each(|(v, out)| *out = *v as f32);
+    out
+}
+
+fn tensor(values: Vec<f32>, n: usize) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, (1, n, ()), &Device::Cpu)?)
+}
+
+fn flat(frames: impl Iterator<Item = Rigid>) -> Vec<f32> {
+    let row = |f: &Rigid, i: usize| [f.rot[i][0], f.rot[i][1], f.rot[i][2], f.trans[i]];
+    frames.flat_map(|f| [row(&f, 0), row(&f, 1), row(&f, 2)]).flatten().map(|v| v as f32).collect()
+}
+
+/// The structure module after each iteration, from the official trunk; masked residues attend to nothing in particular. Differences
+/// grow from iteration to iteration, in the package's own float32 as here: the limit is four times what that is from its float64.
+fn structure(heads: &Heads, g: &Golden, features: &Af2Features, model: &str) -> Result<()> {
+    let (n, mask) = (features.n_res(), &features.mask);
+    let distance = std::fs::read(fixture(format!("af2/{model}_distance.json")))?;
+    let distance: HashMap<String, Vec<f32>> = serde_json::from_slice(&distance)?;
+    let mut k = 0;
+    let mut watch = |step: &Iteration| {
+        let check = |what: &str, got: &Tensor, want: Tensor| -> Result<()> {
+            let official = distance.get(what).or(distance.get("frames")).context("no distance")?[k];
+            let limit = LIMIT.max(4. * official);
+            let n_real = mask.iter().filter(|m| **m > 0.).count();
+            let part = |x: &Tensor| x.narrow(1, 0, n_real)?.contiguous();
+            assert_close(&format!("iteration {k}, {what}"), &part(got)?, &part(&want)?, limit)
+        };
+        let of =
+            |name: &str| -> Result<Tensor> { Ok(get(g, &format!("structure/{name}"))?.get(0)?.get(k)?.unsqueeze(0)?) };
+        let compare = || -> Result<()> {
+            check("attention", &step.attention, of("attention")?)?;
+            check("act", &step.act, of("act")?)?;
+            let backbone = of("backbone")?;
+            let wanted = backbone.reshape((n, ()))?.to_vec2::<f32>()?;
+            let got = step.backbone.iter().flat_map(|f| f.rot).flatten().map(|v| v as f32).collect();
+            check("rotation", &tensor(got, n)?, tensor(wanted.iter().flat_map(|v| rotation(v)).collect(), n)?)?;
+            let got = step.angles.as_flattened().as_flattened().to_vec();
+            check("angles", &tensor(got, n)?, of("angles")?.reshape((1, n, ()))?)?;
+            let groups = flat(step.groups.iter().flatten().copied());
+            check("frames", &tensor(groups, n)?, of("frames")?.reshape((1, n, ()))?)?;
+            let atoms = step.atom14.as_flattened().as_flattened().to_vec();
+            check("atom14", &tensor(atoms, n)?, of("atom14")?.reshape((1, n, ()))?)
+        };
+        let result = compare().map_err(|e| candle_core::Error::Msg(format!("{e:#}")));
+        k += 1;
+        result
+    };
+    let (single, pair) = (get(g, "trunk/single")?, get(g, "trunk/pair")?);
+    heads.structure.forward(&single, &pair, &features.restype, mask, &mut watch)?;
+    ensure!(k == 8, "{k} iterations");
+    Ok(())
+}
+
+#[test]
+fn structure_of_a_monomer() -> Result<()> {
+    let (model, g) = monomer()?;
+    structure(&model.heads, &g, &monomer_features(&g)?, MONOMER)
+}
+
+#[test]
+fn structure_of_a_multimer() -> Result<()> {
+    let (model, g) = multimer()?;
+    structure(&model.heads, &g, &multimer_features(&g)?, MULTIMER)
+}
+
+fn outputs(p: &Prediction, g: &Golden, mask: &[f32]) -> Result<()> {
+    let n = mask.len();
+    let check = |what: &str, got: &Tensor, axes: usize| {
+        let want = get(g, &format!("heads/{what}"))?;
+        assert_close(what, &real(got, mask, axes)?, &real(&want, mask, axes)?, LIMIT)
+    };
+    check("distogram", &p.distogram, 2)?;
+    check("pae", p.pae.as_ref().context("these models have a head of the aligned error")?, 2)?;
+    check("experimentally_resolved", &p.resolved, 1)?;
+    check("predicted_lddt", &p.plddt, 1)?;
+    let want = get(g, "heads/masked_msa")?;
+    assert_close("masked_msa", &p.masked_msa, &want, LIMIT)?;
+    let got = tensor(p.recycled.positions.as_flattened().to_vec(), n)?;
+    let want = real(&get(g, "heads/positions")?.reshape((1, n, ()))?, mask, 1)?;
+    let far = (real(&got, mask, 1)? - want)?.abs()?.flatten_all()?.max(D::Minus1)?.to_scalar::<f32>()?;
+    println!("positions: {far:.2e} A");
+    ensure!(far <= POSITION_LIMIT, "positions differ by {far} A");
+    Ok(())
+}
+
+/// From features to heads, and once more from what that pass hands on.
+#[test]
+fn whole_monomer() -> Result<()> {
+    let (model, g) = monomer()?;
+    let features = monomer_features(&g)?;
+    let trunk = model.trunk(&features, &recycled(&g)?)?;
+    for (name, got) in [("single", &trunk.single), ("pair", &trunk.pair), ("msa", &trunk.msa)] {
+        assert_close(name, got, &g.get(&format!("trunk/{name}"))?, LIMIT)?;
+    }
+    let first = model.heads.forward(trunk, &features)?;
+    outputs(&first, &g, &features.mask)?;
+    let second = model.forward(&features, &first.recycled)?;
+    outputs(&second, &Golden::open(format!("af2/{MONOMER}_second.safetensors"))?, &features.mask)
+}
+
+#[test]
+fn whole_multimer() -> Result<()> {
+    let (model, g) = multimer()?;
+    let features = multimer_features(&g)?;
+    let trunk = model.trunk(&features, &recycled(&g)?)?;
+    for (name, got) in [("single", &trunk.single), ("pair", &trunk.pair), ("msa", &trunk.msa)] {
+        assert_close(name, got, &g.get(&format!("trunk/{name}"))?, LIMIT)?;
+    }
+    let first = model.heads.forward(trunk, &features)?;
+    outputs(&first, &g, &features.mask)?;
+    let second = model.forward(&features, &first.recycled)?;
+    outputs(&second, &Golden::open(format!("af2/{MULTIMER}_second.safetensors"))?, &features.mask)
+}

@@ -7,12 +7,14 @@ use candle_core::Device;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use weights_convert::{Dtype, Error, Header, Options, read_header, verify};
+use weights_convert::{Dtype, Error, Header, Options, Release, read_header, verify};
 
 use super::exit::Usage;
 use super::ui;
-use crate::models::af3::config::Config;
+use crate::models::af2::monomer::Monomer;
+use crate::models::af2::multimer::Multimer;
 use crate::models::openfold3::OpenFold3;
+use crate::models::{af2, af3};
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
 
 /// Convert, list and verify model weights
@@ -24,7 +26,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Convert an official checkpoint (.pt) into a weights file (.safetensors)
+    /// Convert an official checkpoint (.pt, .npz, .tar) into a weights file (.safetensors)
     Convert(ConvertArgs),
     /// Compare weights files with the checksums they were written with
     Verify {
@@ -43,9 +45,10 @@ enum Command {
 struct ConvertArgs {
     /// Model the checkpoint is of
     model: Model,
-    /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt
+    /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt; for AlphaFold2 params_model_1_ptm.npz or
+    /// another of alphafold_params_2022-12-06.tar, or all of that archive
     checkpoint: PathBuf,
-    /// Weights file to write [default: <model>-<release>.safetensors in the weights folder]
+    /// Weights file to write, of an archive the folder [default: <model>-<release>.safetensors in the weights folder]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Number format of matrices; vectors stay f32
@@ -62,6 +65,7 @@ struct ConvertArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Model {
     Openfold3,
+    Af2,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -99,25 +103,47 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn convert(args: ConvertArgs) -> Result<ExitCode> {
-    let config = args.config.as_deref().map(read_config).transpose()?;
-    let release = match args.model {
-        Model::Openfold3 => &weights_convert::OPENFOLD3,
-    };
-    let target = match args.out {
-        Some(target) => target,
-        None => default_file(&weights_folder()?, release.model, release.version, args.dtype.name()),
+    match args.model {
+        Model::Openfold3 => convert_one(&args, &weights_convert::OPENFOLD3, None),
+        Model::Af2 if args.ignore_checksums => {
+            Err(Usage("--ignore-checksums is for checkpoints of torch; those of AlphaFold2 have theirs".into()).into())
+        }
+        Model::Af2 => {
+            let members = weights_convert::parameter_files(&args.checkpoint)?;
+            if members.is_empty() {
+                return convert_one(&args, weights_convert::parameter_set(&args.checkpoint)?, None);
+            }
+            // A later file that is not supported is found before an earlier one is written.
+            let sets = members.iter().map(|member| weights_convert::parameter_set(Path::new(member)));
+            for (member, set) in members.iter().zip(sets.collect::<Result<Vec<_>, _>>()?) {
+                convert_one(&args, set, Some(member))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Converts a checkpoint of `release`, or one of a tar archive, and prints the weights file's path.
+fn convert_one(args: &ConvertArgs, release: &Release, member: Option<&str>) -> Result<ExitCode> {
+    let config = args.config.as_deref().map(|path| read_config(path, args.model)).transpose()?;
+    let name = |folder: &Path| default_file(folder, release.model, release.version, args.dtype.name());
+    let target = match (&args.out, member) {
+        (Some(folder), Some(_)) => name(folder),
+        (Some(target), None) => target.clone(),
+        (None, _) => name(&weights_folder()?),
     };
     let bar = bar("converting");
     let report = weights_convert::convert(
         &args.checkpoint,
         &target,
         Options {
+            model: args.model.official(),
+            member,
             dtype: args.dtype.dtype(),
             config,
             ignore_checksums: args.ignore_checksums,
             check: Some(&builds_a_model),
             progress: Some(&mut |done, total| advance(&bar, done, total)),
-            ..Options::default()
         },
     );
     bar.finish_and_clear();
@@ -136,20 +162,35 @@ fn convert(args: ConvertArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl Model {
+    fn official(self) -> weights_convert::Model {
+        match self {
+            Self::Openfold3 => weights_convert::Model::OpenFold3,
+            Self::Af2 => weights_convert::Model::AlphaFold2,
+        }
+    }
+}
+
 /// The sizes in `path`, as they go into the file's metadata; anything but a whole set of sizes is an error.
-fn read_config(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+fn read_config(path: &Path, model: Model) -> Result<serde_json::Map<String, serde_json::Value>> {
     let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let wrong =
         |e| Error::Format { path: path.to_owned(), problem: format!("does not hold the sizes of a model: {e}") };
-    serde_json::from_slice::<Config>(&bytes).map_err(wrong)?;
+    match model {
+        Model::Openfold3 => serde_json::from_slice::<af3::config::Config>(&bytes).map(drop).map_err(wrong)?,
+        Model::Af2 => serde_json::from_slice::<af2::config::Config>(&bytes).map(drop).map_err(wrong)?,
+    }
     Ok(serde_json::from_slice(&bytes).map_err(wrong)?)
 }
 
 /// Every tensor of the file belongs to the model, and every tensor of the model is there with its shape.
 fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let weights = Weights::open(path, &Device::Cpu)?;
-    let config: Config = serde_json::from_str(weights.metadata("config").ok_or("no sizes in the metadata")?)?;
-    OpenFold3::load(&config, &weights)?;
+    match weights.metadata("model") {
+        Some("af2") => drop(Monomer::load(&weights.config()?, &weights)?),
+        Some("af2-multimer") => drop(Multimer::load(&weights.config()?, &weights)?),
+        _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
+    }
     Ok(())
 }
 

@@ -63,3 +63,42 @@ fn weights_of_other_sizes_than_the_releases_are_refused() {
     assert!(stderr.contains("more"), "{stderr}");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
 }
+
+/// A parameter file of AlphaFold2 alone, and two in an archive; a name that does not say what it is.
+#[test]
+fn alphafold2_is_converted() {
+    let home = tempfile::tempdir().unwrap();
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/af2").join(name);
+    let text = |path: &Path| path.display().to_string();
+    let (source, config) = (text(&fixture("params_model_1_ptm.npz")), text(&fixture("model_1_ptm_config.json")));
+    let folder = home.path().join("weights");
+    let made = said(&folder, &["weights", "convert", "af2", &source, "--config", &config, "--dtype", "f16"]);
+    assert_eq!(made, format!("{}\n", text(&folder.join("af2-model_1_ptm-f16.safetensors"))));
+    assert!(said(&folder, &["weights", "list"]).starts_with("af2 model_1_ptm F16 "));
+
+    // The sizes given are not those of the released file.
+    let output = fold(&folder, &["weights", "convert", "af2", &source]);
+    assert_eq!(output.status.code(), Some(65), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("do not make a model"));
+
+    let renamed = home.path().join("mine.npz");
+    std::fs::copy(&source, &renamed).unwrap();
+    let output = fold(&folder, &["weights", "convert", "af2", &text(&renamed), "--config", &config]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(65) && stderr.contains("call it params_model_1_ptm.npz"), "{stderr}");
+    let output = fold(&folder, &["weights", "convert", "af2", &source, "--config", &config, "--ignore-checksums"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("for checkpoints of torch"));
+
+    let archive = home.path().join("params.tar");
+    let names = ["params_model_1_ptm.npz", "params_model_2_ptm.npz"];
+    for name in names {
+        std::fs::copy(&source, home.path().join(name)).unwrap();
+    }
+    let tar = Command::new("tar").arg("-C").arg(home.path()).arg("-cf").arg(&archive).args(names).status().unwrap();
+    assert!(tar.success());
+    let out = text(&home.path().join("all"));
+    let made = said(&folder, &["weights", "convert", "af2", &text(&archive), "--config", &config, "-o", &out]);
+    let files: Vec<_> = made.lines().collect();
+    assert_eq!(files, ["1", "2"].map(|n| format!("{out}/af2-model_{n}_ptm.safetensors")));
+    assert_eq!(std::fs::read_dir(out).unwrap().count(), 2);
+}

@@ -15,6 +15,7 @@ use fold::models::af2::monomer::Monomer;
 use fold::models::af2::multimer::Multimer;
 use fold::models::af2::recycle::Recycled;
 use fold::models::af2::structure::Iteration;
+use fold::score::af2::{Af2Confidence, Ranking, change};
 use fold::weights::Weights;
 
 use crate::common::{Golden, assert_close, fixture};
@@ -423,6 +424,36 @@ fn outputs(p: &Prediction, g: &Golden, mask: &[f32]) -> Result<()> {
     Ok(())
 }
 
+/// Scores within 1e-3, as they are shown: pLDDT of 100, errors in Å, TM scores of 1.
+fn scores(p: &Prediction, g: &Golden, features: &Af2Features, before: &[[f32; 3]]) -> Result<()> {
+    let host = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+    let pae = p.pae.as_ref().map(host).transpose()?;
+    let got = Af2Confidence::new(&host(&p.plddt)?, pae.as_deref(), &features.asym_id, &features.mask);
+    let errors = got.errors.as_ref().context("these models have a head of the aligned error")?;
+    let by = if features.sym_id.is_empty() { Ranking::Plddt } else { Ranking::Interface };
+    let ranking = got.ranking(by).context("and can be ranked by it")?;
+    let moved = change(before, &p.recycled.positions, &features.mask);
+    let n_real = features.mask.iter().filter(|m| **m > 0.).count();
+    for (what, got, n) in [
+        ("plddt", &got.plddt[..n_real], n_real),
+        ("mean_plddt", &[got.mean_plddt], 1),
+        ("ptm", &[errors.ptm], 1),
+        ("iptm", &[errors.iptm], 1),
+        ("ranking_confidence", &[ranking], 1),
+        ("tol", &[moved], 1),
+        ("pae", &errors.pae, errors.pae.len()),
+    ] {
+        let want = &g.get(&format!("score/{what}"))?.flatten_all()?.to_vec1::<f32>()?[..n];
+        let n_res = features.n_res();
+        let is_real = |k: usize| what != "pae" || (k / n_res < n_real && k % n_res < n_real);
+        let far = got.iter().zip(want).enumerate().filter(|(k, _)| is_real(*k)).map(|(_, (a, b))| (a - b).abs());
+        let far = far.fold(0., f32::max);
+        println!("{what}: {far:.2e}");
+        ensure!(far <= 1e-3, "{what} differs by {far}");
+    }
+    Ok(())
+}
+
 /// From features to heads, and once more from what that pass hands on.
 #[test]
 fn whole_monomer() -> Result<()> {
@@ -434,8 +465,11 @@ fn whole_monomer() -> Result<()> {
     }
     let first = model.heads.forward(trunk, &features)?;
     outputs(&first, &g, &features.mask)?;
+    scores(&first, &g, &features, &recycled(&g)?.positions)?;
     let second = model.forward(&features, &first.recycled)?;
-    outputs(&second, &Golden::open(format!("af2/{MONOMER}_second.safetensors"))?, &features.mask)
+    let g = Golden::open(format!("af2/{MONOMER}_second.safetensors"))?;
+    outputs(&second, &g, &features.mask)?;
+    scores(&second, &g, &features, &first.recycled.positions)
 }
 
 #[test]
@@ -448,6 +482,9 @@ fn whole_multimer() -> Result<()> {
     }
     let first = model.heads.forward(trunk, &features)?;
     outputs(&first, &g, &features.mask)?;
+    scores(&first, &g, &features, &recycled(&g)?.positions)?;
     let second = model.forward(&features, &first.recycled)?;
-    outputs(&second, &Golden::open(format!("af2/{MULTIMER}_second.safetensors"))?, &features.mask)
+    let g = Golden::open(format!("af2/{MULTIMER}_second.safetensors"))?;
+    outputs(&second, &g, &features.mask)?;
+    scores(&second, &g, &features, &first.recycled.positions)
 }

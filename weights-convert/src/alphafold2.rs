@@ -144,25 +144,30 @@ pub const ALPHAFOLD2: [Release; 15] = [
 
 static RELEASES: [Release; 15] = ALPHAFOLD2;
 
-/// The parameter set of an open file. Models 1 and 2 differ in no shape, so its name has to say.
+/// The parameter set of an open file.
 pub(crate) fn detect(checkpoint: &Checkpoint) -> Result<&'static Release, Error> {
-    let file = checkpoint.file_name();
-    let unsupported = |problem: String| Err(Error::Unsupported { path: checkpoint.path().to_owned(), problem });
     if !checkpoint.tensors().iter().any(|t| t.name().starts_with("alphafold.alphafold_iteration.")) {
         let names: Vec<&str> = checkpoint.tensors().iter().map(|t| t.name()).collect();
-        return unsupported(format!("is no parameter file of AlphaFold2: it holds {}", list(&names, 5)));
+        let problem = format!("is no parameter file of AlphaFold2: it holds {}", list(&names, 5));
+        return Err(Error::Unsupported { path: checkpoint.path().to_owned(), problem });
     }
-    let version = file.strip_prefix("params_").and_then(|name| name.strip_suffix(".npz"));
-    match version.and_then(|version| RELEASES.iter().find(|release| release.version == version)) {
-        Some(release) => Ok(release),
-        None if file.contains("multimer") => {
-            unsupported("holds a multimer model that is not supported; use version 3, params_model_1_multimer_v3.npz and on".into())
-        }
-        None => unsupported(
-            "does not have the name it was published under, which says what model it is: call it params_model_1_ptm.npz or the like"
-                .into(),
-        ),
+    parameter_set(Path::new(&checkpoint.file_name()))
+}
+
+/// The parameter set that a file, or a member of an archive, is of: models 1 and 2 differ in no shape, so its name has to say.
+pub fn parameter_set(file: &Path) -> Result<&'static Release, Error> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let version = name.strip_prefix("params_").and_then(|name| name.strip_suffix(".npz"));
+    if let Some(release) = version.and_then(|version| RELEASES.iter().find(|release| release.version == version)) {
+        return Ok(release);
     }
+    let problem = if name.contains("multimer") {
+        "holds a multimer model that is not supported; use version 3, params_model_1_multimer_v3.npz and on"
+    } else {
+        "does not have the name it was published under, which says what model it is: call it params_model_1_ptm.npz or \
+         the like"
+    };
+    Err(Error::Unsupported { path: file.to_owned(), problem: problem.to_owned() })
 }
 
 /// The parameter files in `path`, if it is a tar archive of them: for [`crate::Options::member`]. None if it is another file.

@@ -16,7 +16,7 @@ mod release;
 mod section;
 mod zip;
 
-pub use alphafold2::{ALPHAFOLD2, parameter_files};
+pub use alphafold2::{ALPHAFOLD2, parameter_files, parameter_set};
 pub use checkpoint::{Checkpoint, Tensor};
 pub use convert::{Check, Options, Progress, Report, convert};
 pub use error::{Error, Kind, MapError};

@@ -1,8 +1,7 @@
 //! fixtures/af2: every layer, block, iteration and head of a small monomer and a small multimer model, as the official network has
 //! them from the same inputs. Each is given the official inputs of its stage; `whole` runs from features to heads.
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, Device, Tensor};
@@ -10,7 +9,7 @@ use fold::features::af2::{Af2Features, ExtraMsa, Msa, Template};
 use fold::geometry::{Rigid, rotation_of_quaternion};
 use fold::models::af2::config::Config;
 use fold::models::af2::evoformer::{Block, ColumnAttention, Masks, PairBlock};
-use fold::models::af2::heads::{Heads, Prediction};
+use fold::models::af2::heads::{Heads, Prediction, Trunk};
 use fold::models::af2::monomer::Monomer;
 use fold::models::af2::multimer::Multimer;
 use fold::models::af2::recycle::Recycled;
@@ -22,34 +21,92 @@ use crate::common::{Golden, assert_close, fixture};
 
 /// Of the largest value of each tensor.
 const LIMIT: f32 = 1e-5;
-/// Å.
-const POSITION_LIMIT: f32 = 1e-3;
 const MONOMER: &str = "model_1_ptm";
 const MULTIMER: &str = "model_1_multimer_v3";
 
-fn converted(model: &str) -> Result<(Config, Weights)> {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a temporary folder")).path();
-    let target: PathBuf = tempfile::Builder::new().tempdir_in(folder)?.keep().join(format!("{model}.safetensors"));
-    let config = std::fs::read(fixture(format!("af2/{model}_config.json")))?;
-    let options = weights_convert::Options {
-        model: weights_convert::Model::AlphaFold2,
-        config: Some(serde_json::from_slice(&config)?),
-        ..Default::default()
-    };
-    weights_convert::convert(&fixture(format!("af2/params_{model}.npz")), &target, options)?;
-    let weights = Weights::open(&target, &Device::Cpu)?;
-    Ok((weights.config()?, weights))
+/// How far the package's own float32 is from its float64, by stack or quantity, after each block or iteration.
+type Distances = HashMap<String, Vec<f32>>;
+
+/// A parameter set with what the official network makes of it.
+struct Case {
+    config: Config,
+    weights: Weights,
+    golden: Golden,
+    second: Golden,
+    distances: Distances,
+    /// Å.
+    position_limit: f32,
+    _folder: tempfile::TempDir,
 }
 
-fn monomer() -> Result<(Monomer, Golden)> {
-    let (config, weights) = converted(MONOMER)?;
-    Ok((Monomer::load(&config, &weights)?, Golden::open(format!("af2/{MONOMER}.safetensors"))?))
+impl Case {
+    /// The small model of fixtures/af2.
+    fn small(model: &str) -> Result<Self> {
+        let config = std::fs::read(fixture(format!("af2/{model}_config.json")))?;
+        Self::new(&fixture("af2"), model, Some(serde_json::from_slice(&config)?), 1e-3)
+    }
+
+    /// The full-size model made by fixtures/af2/regen.py, in the folder FOLD_FULL_SIZE_AF2.
+    fn full(model: &str) -> Result<Self> {
+        let folder =
+            std::env::var_os("FOLD_FULL_SIZE_AF2").context("FOLD_FULL_SIZE_AF2: see fixtures/af2/README.md")?;
+        Self::new(Path::new(&folder), model, None, 1e-2)
+    }
+
+    fn new(
+        folder: &Path,
+        model: &str,
+        config: Option<serde_json::Map<String, serde_json::Value>>,
+        position_limit: f32,
+    ) -> Result<Self> {
+        let made = tempfile::tempdir()?;
+        let target = made.path().join("weights.safetensors");
+        let options =
+            weights_convert::Options { model: weights_convert::Model::AlphaFold2, config, ..Default::default() };
+        weights_convert::convert(&folder.join(format!("params_{model}.npz")), &target, options)?;
+        let weights = Weights::open(&target, &Device::Cpu)?;
+        Ok(Self {
+            config: weights.config()?,
+            weights,
+            golden: Golden::open(folder.join(format!("{model}.safetensors")))?,
+            second: Golden::open(folder.join(format!("{model}_second.safetensors")))?,
+            distances: serde_json::from_slice(&std::fs::read(folder.join(format!("{model}_distance.json")))?)?,
+            position_limit,
+            _folder: made,
+        })
+    }
+
+    fn monomer(&self) -> Result<Monomer> {
+        Ok(Monomer::load(&self.config, &self.weights)?)
+    }
+
+    fn multimer(&self) -> Result<Multimer> {
+        Ok(Multimer::load(&self.config, &self.weights)?)
+    }
+
+    /// The limit of a layer, or four times what the package's own float32 is away after block or iteration `k`.
+    fn limit(&self, what: &str, k: usize) -> Result<f32> {
+        let distance =
+            self.distances.get(what).and_then(|d| d.get(k)).with_context(|| format!("no distance of {what}"))?;
+        Ok(LIMIT.max(4. * distance))
+    }
+
+    /// The limit of what follows from the whole trunk.
+    fn trunk_limit(&self) -> Result<f32> {
+        self.limit("evoformer/pair", self.config.evoformer.n_block - 1)
+    }
 }
 
-fn multimer() -> Result<(Multimer, Golden)> {
-    let (config, weights) = converted(MULTIMER)?;
-    Ok((Multimer::load(&config, &weights)?, Golden::open(format!("af2/{MULTIMER}.safetensors"))?))
+fn monomer() -> Result<(Case, Monomer)> {
+    let case = Case::small(MONOMER)?;
+    let model = case.monomer()?;
+    Ok((case, model))
+}
+
+fn multimer() -> Result<(Case, Multimer)> {
+    let case = Case::small(MULTIMER)?;
+    let model = case.multimer()?;
+    Ok((case, model))
 }
 
 /// A tensor of the file with a batch dimension in front, a copy of its own: layers write in place.
@@ -206,7 +263,7 @@ fn masks(g: &Golden, features: &Af2Features) -> Result<(Masks, Masks)> {
 
 #[test]
 fn layers_of_a_monomer() -> Result<()> {
-    let (model, g) = monomer()?;
+    let (Case { golden: g, .. }, model) = monomer()?;
     let (masks, extra) = masks(&g, &monomer_features(&g)?)?;
     let mut c = chain(&g, "extra_msa_stack", "extra")?;
     c.msa(&model.extra_msa[0], &extra)?;
@@ -220,7 +277,7 @@ fn layers_of_a_monomer() -> Result<()> {
 
 #[test]
 fn layers_of_a_multimer() -> Result<()> {
-    let (model, g) = multimer()?;
+    let (Case { golden: g, .. }, model) = multimer()?;
     let (masks, extra) = masks(&g, &multimer_features(&g)?)?;
     let mut c = chain(&g, "extra_msa_stack", "extra")?;
     c.product(&model.extra_msa[0], &extra)?;
@@ -234,37 +291,52 @@ fn layers_of_a_multimer() -> Result<()> {
 
 /// Every block of a stack, one after the other from the stack's input.
 fn blocks<C: ColumnAttention>(
-    g: &Golden,
+    case: &Case,
     name: &str,
     stack: &[Block<C>],
     update: impl Fn(&Block<C>, &Tensor, &Tensor) -> candle_core::Result<()>,
 ) -> Result<()> {
+    let g = &case.golden;
+    let mask = host(g, "features/seq_mask")?;
     let (m, z) = (get(g, &format!("{name}/in/msa"))?, get(g, &format!("{name}/in/pair"))?);
     let (want_m, want_z) = (g.get(&format!("{name}/block/msa"))?, g.get(&format!("{name}/block/pair"))?);
     ensure!(want_m.dim(0)? == stack.len(), "{} blocks recorded", want_m.dim(0)?);
     for (i, block) in stack.iter().enumerate() {
         update(block, &m, &z)?;
-        assert_close(&format!("{name} msa after block {i}"), &m, &want_m.get(i)?, LIMIT)?;
-        assert_close(&format!("{name} pair after block {i}"), &z, &want_z.get(i)?, LIMIT)?;
+        let of_msa = |x: &Tensor| real(&x.transpose(1, 2)?.contiguous()?, &mask, 1);
+        let check = |what: &str, got: Tensor, want: Tensor| {
+            let (name, limit) = (format!("{name}/{what}"), case.limit(&format!("{name}/{what}"), i)?);
+            assert_close(&format!("{name} after block {i}"), &got, &want, limit)
+        };
+        check("msa", of_msa(&m)?, of_msa(&want_m.get(i)?.unsqueeze(0)?)?)?;
+        check("pair", real(&z, &mask, 2)?, real(&want_z.get(i)?.unsqueeze(0)?, &mask, 2)?)?;
     }
     Ok(())
 }
 
+fn monomer_stacks(case: &Case, model: &Monomer) -> Result<()> {
+    let (of_all, of_extra) = masks(&case.golden, &monomer_features(&case.golden)?)?;
+    blocks(case, "extra", &model.extra_msa, |block, m, z| block.update(m, z, &of_extra))?;
+    blocks(case, "evoformer", &model.evoformer, |block, m, z| block.update(m, z, &of_all))
+}
+
+fn multimer_stacks(case: &Case, model: &Multimer) -> Result<()> {
+    let (of_all, of_extra) = masks(&case.golden, &multimer_features(&case.golden)?)?;
+    blocks(case, "extra", &model.extra_msa, |block, m, z| block.update_product_first(m, z, &of_extra))?;
+    blocks(case, "evoformer", &model.evoformer, |block, m, z| block.update_product_first(m, z, &of_all))
+}
+
 #[test]
 fn stacks() -> Result<()> {
-    let (model, g) = monomer()?;
-    let (of_all, of_extra) = masks(&g, &monomer_features(&g)?)?;
-    blocks(&g, "extra", &model.extra_msa, |block, m, z| block.update(m, z, &of_extra))?;
-    blocks(&g, "evoformer", &model.evoformer, |block, m, z| block.update(m, z, &of_all))?;
-    let (model, g) = multimer()?;
-    let (of_all, of_extra) = masks(&g, &multimer_features(&g)?)?;
-    blocks(&g, "extra", &model.extra_msa, |block, m, z| block.update_product_first(m, z, &of_extra))?;
-    blocks(&g, "evoformer", &model.evoformer, |block, m, z| block.update_product_first(m, z, &of_all))
+    let (case, model) = monomer()?;
+    monomer_stacks(&case, &model)?;
+    let (case, model) = multimer()?;
+    multimer_stacks(&case, &model)
 }
 
 #[test]
 fn embedders_of_a_monomer() -> Result<()> {
-    let (model, g) = monomer()?;
+    let (Case { golden: g, .. }, model) = monomer()?;
     let features = monomer_features(&g)?;
     let (m, z) = model.embed(&features, &recycled(&g)?)?;
     assert_close("pair before templates", &z, &g.get("template/query")?, LIMIT)?;
@@ -291,7 +363,7 @@ fn embedders_of_a_monomer() -> Result<()> {
 
 #[test]
 fn embedders_of_a_multimer() -> Result<()> {
-    let (model, g) = multimer()?;
+    let (Case { golden: g, .. }, model) = multimer()?;
     let features = multimer_features(&g)?;
     let (m, z) = model.embed(&features, &recycled(&g)?)?;
     assert_close("pair before templates", &z, &g.get("template/query")?, LIMIT)?;
@@ -353,15 +425,12 @@ fn flat(frames: impl Iterator<Item = Rigid>) -> Vec<f32> {
 
 /// The structure module after each iteration, from the official trunk; masked residues attend to nothing in particular. Differences
 /// grow from iteration to iteration, in the package's own float32 as here: the limit is four times what that is from its float64.
-fn structure(heads: &Heads, g: &Golden, features: &Af2Features, model: &str) -> Result<()> {
-    let (n, mask) = (features.n_res(), &features.mask);
-    let distance = std::fs::read(fixture(format!("af2/{model}_distance.json")))?;
-    let distance: HashMap<String, Vec<f32>> = serde_json::from_slice(&distance)?;
+fn structure(case: &Case, heads: &Heads, features: &Af2Features) -> Result<()> {
+    let (n, mask, g) = (features.n_res(), &features.mask, &case.golden);
     let mut k = 0;
     let mut watch = |step: &Iteration| {
         let check = |what: &str, got: &Tensor, want: Tensor| -> Result<()> {
-            let official = distance.get(what).or(distance.get("frames")).context("no distance")?[k];
-            let limit = LIMIT.max(4. * official);
+            let limit = case.limit(if what == "rotation" { "frames" } else { what }, k)?;
             let n_real = mask.iter().filter(|m| **m > 0.).count();
             let part = |x: &Tensor| x.narrow(1, 0, n_real)?.contiguous();
             assert_close(&format!("iteration {k}, {what}"), &part(got)?, &part(&want)?, limit)
@@ -393,34 +462,30 @@ fn structure(heads: &Heads, g: &Golden, features: &Af2Features, model: &str) -> 
 }
 
 #[test]
-fn structure_of_a_monomer() -> Result<()> {
-    let (model, g) = monomer()?;
-    structure(&model.heads, &g, &monomer_features(&g)?, MONOMER)
+fn structure_modules() -> Result<()> {
+    let (case, model) = monomer()?;
+    structure(&case, &model.heads, &monomer_features(&case.golden)?)?;
+    let (case, model) = multimer()?;
+    structure(&case, &model.heads, &multimer_features(&case.golden)?)
 }
 
-#[test]
-fn structure_of_a_multimer() -> Result<()> {
-    let (model, g) = multimer()?;
-    structure(&model.heads, &g, &multimer_features(&g)?, MULTIMER)
-}
-
-fn outputs(p: &Prediction, g: &Golden, mask: &[f32]) -> Result<()> {
-    let n = mask.len();
+fn outputs(case: &Case, p: &Prediction, g: &Golden, mask: &[f32]) -> Result<()> {
+    let (n, limit) = (mask.len(), case.trunk_limit()?);
     let check = |what: &str, got: &Tensor, axes: usize| {
         let want = get(g, &format!("heads/{what}"))?;
-        assert_close(what, &real(got, mask, axes)?, &real(&want, mask, axes)?, LIMIT)
+        assert_close(what, &real(got, mask, axes)?, &real(&want, mask, axes)?, limit)
     };
     check("distogram", &p.distogram, 2)?;
     check("pae", p.pae.as_ref().context("these models have a head of the aligned error")?, 2)?;
     check("experimentally_resolved", &p.resolved, 1)?;
     check("predicted_lddt", &p.plddt, 1)?;
-    let want = get(g, "heads/masked_msa")?;
-    assert_close("masked_msa", &p.masked_msa, &want, LIMIT)?;
+    let of_msa = |x: &Tensor| real(&x.transpose(1, 2)?.contiguous()?, mask, 1);
+    assert_close("masked_msa", &of_msa(&p.masked_msa)?, &of_msa(&get(g, "heads/masked_msa")?)?, limit)?;
     let got = tensor(p.recycled.positions.as_flattened().to_vec(), n)?;
     let want = real(&get(g, "heads/positions")?.reshape((1, n, ()))?, mask, 1)?;
     let far = (real(&got, mask, 1)? - want)?.abs()?.flatten_all()?.max(D::Minus1)?.to_scalar::<f32>()?;
     println!("positions: {far:.2e} A");
-    ensure!(far <= POSITION_LIMIT, "positions differ by {far} A");
+    ensure!(far <= case.position_limit, "positions differ by {far} A");
     Ok(())
 }
 
@@ -455,36 +520,60 @@ fn scores(p: &Prediction, g: &Golden, features: &Af2Features, before: &[[f32; 3]
 }
 
 /// From features to heads, and once more from what that pass hands on.
+fn passes(
+    case: &Case,
+    features: &Af2Features,
+    trunk: impl Fn(&Recycled) -> candle_core::Result<Trunk>,
+    heads: &Heads,
+) -> Result<()> {
+    let (g, limit) = (&case.golden, case.trunk_limit()?);
+    let before = recycled(g)?;
+    let made = trunk(&before)?;
+    let check = |name: &str, got: &Tensor, axes: usize| {
+        let want = get(g, &format!("trunk/{name}"))?;
+        assert_close(name, &real(got, &features.mask, axes)?, &real(&want, &features.mask, axes)?, limit)
+    };
+    check("single", &made.single, 1)?;
+    check("pair", &made.pair, 2)?;
+    let first = heads.forward(made, features)?;
+    outputs(case, &first, g, &features.mask)?;
+    scores(&first, g, features, &before.positions)?;
+    let second = heads.forward(trunk(&first.recycled)?, features)?;
+    outputs(case, &second, &case.second, &features.mask)?;
+    scores(&second, &case.second, features, &first.recycled.positions)
+}
+
 #[test]
 fn whole_monomer() -> Result<()> {
-    let (model, g) = monomer()?;
-    let features = monomer_features(&g)?;
-    let trunk = model.trunk(&features, &recycled(&g)?)?;
-    for (name, got) in [("single", &trunk.single), ("pair", &trunk.pair), ("msa", &trunk.msa)] {
-        assert_close(name, got, &g.get(&format!("trunk/{name}"))?, LIMIT)?;
-    }
-    let first = model.heads.forward(trunk, &features)?;
-    outputs(&first, &g, &features.mask)?;
-    scores(&first, &g, &features, &recycled(&g)?.positions)?;
-    let second = model.forward(&features, &first.recycled)?;
-    let g = Golden::open(format!("af2/{MONOMER}_second.safetensors"))?;
-    outputs(&second, &g, &features.mask)?;
-    scores(&second, &g, &features, &first.recycled.positions)
+    let (case, model) = monomer()?;
+    let features = monomer_features(&case.golden)?;
+    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
 }
 
 #[test]
 fn whole_multimer() -> Result<()> {
-    let (model, g) = multimer()?;
-    let features = multimer_features(&g)?;
-    let trunk = model.trunk(&features, &recycled(&g)?)?;
-    for (name, got) in [("single", &trunk.single), ("pair", &trunk.pair), ("msa", &trunk.msa)] {
-        assert_close(name, got, &g.get(&format!("trunk/{name}"))?, LIMIT)?;
-    }
-    let first = model.heads.forward(trunk, &features)?;
-    outputs(&first, &g, &features.mask)?;
-    scores(&first, &g, &features, &recycled(&g)?.positions)?;
-    let second = model.forward(&features, &first.recycled)?;
-    let g = Golden::open(format!("af2/{MULTIMER}_second.safetensors"))?;
-    outputs(&second, &g, &features.mask)?;
-    scores(&second, &g, &features, &first.recycled.positions)
+    let (case, model) = multimer()?;
+    let features = multimer_features(&case.golden)?;
+    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
+}
+
+/// The released sizes: fixtures/af2/README.md says how the files are made.
+#[test]
+#[ignore = "needs the full-size model"]
+fn full_size_monomer() -> Result<()> {
+    let case = Case::full(MONOMER)?;
+    let (model, features) = (case.monomer()?, monomer_features(&case.golden)?);
+    monomer_stacks(&case, &model)?;
+    structure(&case, &model.heads, &features)?;
+    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
+}
+
+#[test]
+#[ignore = "needs the full-size model"]
+fn full_size_multimer() -> Result<()> {
+    let case = Case::full(MULTIMER)?;
+    let (model, features) = (case.multimer()?, multimer_features(&case.golden)?);
+    multimer_stacks(&case, &model)?;
+    structure(&case, &model.heads, &features)?;
+    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
 }

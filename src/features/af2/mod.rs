@@ -1,4 +1,6 @@
 //! What AF2's network is given: host arrays, monomer and multimer alike.
+pub mod monomer;
+pub mod philox;
 pub mod torsion;
 
 /// Letters of an MSA row: 20 amino acids, unknown, gap, masked.

@@ -66,19 +66,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         n_step: count(args.n_steps),
         device: args.device,
     };
-    let mut terminal = Terminal::new(false);
-    let mut rows = Vec::new();
-    let done = bench(&plan, &mut terminal, &mut |some| rows.extend_from_slice(some));
+    let mut terminal = Terminal::new(args.json);
+    let rows = bench(&plan, &mut terminal);
     terminal.finish();
-    // What was measured before a failure is not lost.
-    let text = if args.json { lines(&args.model, &rows) } else { table(&rows) };
-    ui::print(&text)?;
-    done?;
+    let rows = rows?;
+    if !args.json {
+        ui::print(&table(&rows))?;
+    }
     Ok(ExitCode::SUCCESS)
-}
-
-fn lines(model: &str, rows: &[Row]) -> String {
-    rows.iter().map(|row| format!("{}\n", row.record(model))).collect()
 }
 
 fn table(rows: &[Row]) -> String {

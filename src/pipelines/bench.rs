@@ -29,6 +29,16 @@ pub enum BenchWeights {
     Untrained,
 }
 
+impl BenchWeights {
+    /// Name of the model in the rows.
+    fn model(&self) -> &'static str {
+        match self {
+            Self::OpenFold3(_) | Self::Random(_) => "openfold3",
+            Self::Untrained => "untrained",
+        }
+    }
+}
+
 /// A benchmark with every option resolved.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -119,8 +129,8 @@ const SEED: u32 = 1;
 /// Rounds in which the gemm peak is looked for.
 const PEAK_ROUNDS: usize = 8;
 
-/// Runs a prediction of each length and gives the rows of each as soon as it is done.
-pub fn bench(plan: &Plan, progress: &mut dyn Progress, rows: &mut dyn FnMut(&[Row])) -> Result<(), PredictError> {
+/// Runs a prediction of each length; each row is a result of `progress` as soon as its prediction is done.
+pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> Result<Vec<Row>, PredictError> {
     progress.stage("loading");
     let device = plan.device.open()?;
     let gemm_peak = if device.is_cpu() { Some(ops::measured_gemm_peak(PEAK_ROUNDS)?) } else { None };
@@ -138,6 +148,7 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress, rows: &mut dyn FnMut(&[Ro
     ops::release_scratch();
     let weight_bytes = heap::held();
     let folder = std::env::temp_dir();
+    let mut rows = Vec::new();
     progress.begin(plan.n_token.len() as u64);
     for &n in &plan.n_token {
         progress.stage(&format!("{n} tokens"));
@@ -174,10 +185,12 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress, rows: &mut dyn FnMut(&[Ro
             gemm_peak,
         };
         let cost = Cost::new(&config, Sizes::of(&features, &config), plan.n_sample);
-        rows(&table(&events, &cost, config.pairformer.n_block, of));
+        let some = table(&events, &cost, config.pairformer.n_block, of);
+        some.iter().for_each(|row| progress.result(&row.record(plan.weights.model())));
+        rows.extend(some);
         progress.advance(1);
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// `config` with fewer blocks in its two deep stacks.

@@ -11,8 +11,7 @@ use weights_convert::{Dtype, Error, Header, Options, Release, read_header, verif
 
 use super::exit::Usage;
 use super::ui;
-use crate::models::af2::monomer::Monomer;
-use crate::models::af2::multimer::Multimer;
+use crate::models::af2::AlphaFold2;
 use crate::models::openfold3::OpenFold3;
 use crate::models::{af2, af3};
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
@@ -187,8 +186,7 @@ fn read_config(path: &Path, model: Model) -> Result<serde_json::Map<String, serd
 fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let weights = Weights::open(path, &Device::Cpu)?;
     match weights.metadata("model") {
-        Some("af2") => drop(Monomer::load(&weights.config()?, &weights)?),
-        Some("af2-multimer") => drop(Multimer::load(&weights.config()?, &weights)?),
+        Some("af2" | "af2-multimer") => drop(AlphaFold2::load(&weights.config()?, &weights)?),
         _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
     }
     Ok(())

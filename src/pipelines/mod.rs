@@ -1,4 +1,5 @@
 //! A whole job: a plan in, files out.
+pub mod af2;
 mod aside;
 pub mod bench;
 pub mod doctor;

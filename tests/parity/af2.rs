@@ -9,7 +9,7 @@ use fold::features::af2::{Af2Features, ExtraMsa, Msa, Template};
 use fold::geometry::{Rigid, rotation_of_quaternion};
 use fold::models::af2::config::Config;
 use fold::models::af2::evoformer::{Block, ColumnAttention, Masks, PairBlock};
-use fold::models::af2::heads::{Heads, Prediction, Trunk};
+use fold::models::af2::heads::{Folded, Heads, Trunk};
 use fold::models::af2::monomer::Monomer;
 use fold::models::af2::multimer::Multimer;
 use fold::models::af2::recycle::Recycled;
@@ -21,17 +21,17 @@ use crate::common::{Golden, assert_close, fixture};
 
 /// Of the largest value of each tensor.
 const LIMIT: f32 = 1e-5;
-const MONOMER: &str = "model_1_ptm";
-const MULTIMER: &str = "model_1_multimer_v3";
+pub const MONOMER: &str = "model_1_ptm";
+pub const MULTIMER: &str = "model_1_multimer_v3";
 
 /// How far the package's own float32 is from its float64, by stack or quantity, after each block or iteration.
 type Distances = HashMap<String, Vec<f32>>;
 
 /// A parameter set with what the official network makes of it.
-struct Case {
-    config: Config,
-    weights: Weights,
-    golden: Golden,
+pub struct Case {
+    pub config: Config,
+    pub weights: Weights,
+    pub golden: Golden,
     second: Golden,
     distances: Distances,
     /// Å.
@@ -41,7 +41,7 @@ struct Case {
 
 impl Case {
     /// The small model of fixtures/af2.
-    fn small(model: &str) -> Result<Self> {
+    pub fn small(model: &str) -> Result<Self> {
         let config = std::fs::read(fixture(format!("af2/{model}_config.json")))?;
         Self::new(&fixture("af2"), model, Some(serde_json::from_slice(&config)?), 1e-3)
     }
@@ -114,7 +114,7 @@ fn get(g: &Golden, name: &str) -> Result<Tensor> {
     Ok(g.get(name)?.force_contiguous()?.unsqueeze(0)?)
 }
 
-fn host(g: &Golden, name: &str) -> Result<Vec<f32>> {
+pub fn host(g: &Golden, name: &str) -> Result<Vec<f32>> {
     Ok(g.get(name)?.flatten_all()?.to_vec1()?)
 }
 
@@ -122,7 +122,7 @@ fn whole<T: TryFrom<i64>>(g: &Golden, name: &str) -> Result<Vec<T>> {
     host(g, name)?.iter().map(|&v| T::try_from(v as i64).ok().with_context(|| format!("{name}: {v}"))).collect()
 }
 
-fn points(values: &[f32]) -> Vec<[f32; 3]> {
+pub fn points(values: &[f32]) -> Vec<[f32; 3]> {
     values.as_chunks().0.to_vec()
 }
 
@@ -150,7 +150,7 @@ fn common_features(g: &Golden) -> Result<Af2Features> {
     })
 }
 
-fn monomer_features(g: &Golden) -> Result<Af2Features> {
+pub fn monomer_features(g: &Golden) -> Result<Af2Features> {
     Ok(Af2Features {
         msa: Msa { features: host(g, "features/msa_feat")?, mask: host(g, "features/msa_mask")? },
         extra_msa: ExtraMsa {
@@ -164,7 +164,7 @@ fn monomer_features(g: &Golden) -> Result<Af2Features> {
     })
 }
 
-fn multimer_features(g: &Golden) -> Result<Af2Features> {
+pub fn multimer_features(g: &Golden) -> Result<Af2Features> {
     let (rows, extra): (Vec<u8>, Vec<u8>) = (whole(g, "features/msa")?, whole(g, "features/extra_msa")?);
     let (deletions, extra_deletions) =
         (host(g, "features/deletion_matrix")?, host(g, "features/extra_deletion_matrix")?);
@@ -266,13 +266,13 @@ fn layers_of_a_monomer() -> Result<()> {
     let (Case { golden: g, .. }, model) = monomer()?;
     let (masks, extra) = masks(&g, &monomer_features(&g)?)?;
     let mut c = chain(&g, "extra_msa_stack", "extra")?;
-    c.msa(&model.extra_msa[0], &extra)?;
-    c.product(&model.extra_msa[0], &extra)?;
-    c.pair(&model.extra_msa[0].pair, &extra.pair)?;
+    c.msa(&model.network.extra_msa[0], &extra)?;
+    c.product(&model.network.extra_msa[0], &extra)?;
+    c.pair(&model.network.extra_msa[0].pair, &extra.pair)?;
     let mut c = chain(&g, "evoformer_iteration", "evoformer")?;
-    c.msa(&model.evoformer[0], &masks)?;
-    c.product(&model.evoformer[0], &masks)?;
-    c.pair(&model.evoformer[0].pair, &masks.pair)
+    c.msa(&model.network.evoformer[0], &masks)?;
+    c.product(&model.network.evoformer[0], &masks)?;
+    c.pair(&model.network.evoformer[0].pair, &masks.pair)
 }
 
 #[test]
@@ -280,13 +280,13 @@ fn layers_of_a_multimer() -> Result<()> {
     let (Case { golden: g, .. }, model) = multimer()?;
     let (masks, extra) = masks(&g, &multimer_features(&g)?)?;
     let mut c = chain(&g, "extra_msa_stack", "extra")?;
-    c.product(&model.extra_msa[0], &extra)?;
-    c.msa(&model.extra_msa[0], &extra)?;
-    c.pair(&model.extra_msa[0].pair, &extra.pair)?;
+    c.product(&model.network.extra_msa[0], &extra)?;
+    c.msa(&model.network.extra_msa[0], &extra)?;
+    c.pair(&model.network.extra_msa[0].pair, &extra.pair)?;
     let mut c = chain(&g, "evoformer_iteration", "evoformer")?;
-    c.product(&model.evoformer[0], &masks)?;
-    c.msa(&model.evoformer[0], &masks)?;
-    c.pair(&model.evoformer[0].pair, &masks.pair)
+    c.product(&model.network.evoformer[0], &masks)?;
+    c.msa(&model.network.evoformer[0], &masks)?;
+    c.pair(&model.network.evoformer[0].pair, &masks.pair)
 }
 
 /// Every block of a stack, one after the other from the stack's input.
@@ -316,14 +316,14 @@ fn blocks<C: ColumnAttention>(
 
 fn monomer_stacks(case: &Case, model: &Monomer) -> Result<()> {
     let (of_all, of_extra) = masks(&case.golden, &monomer_features(&case.golden)?)?;
-    blocks(case, "extra", &model.extra_msa, |block, m, z| block.update(m, z, &of_extra))?;
-    blocks(case, "evoformer", &model.evoformer, |block, m, z| block.update(m, z, &of_all))
+    blocks(case, "extra", &model.network.extra_msa, |block, m, z| block.update(m, z, &of_extra))?;
+    blocks(case, "evoformer", &model.network.evoformer, |block, m, z| block.update(m, z, &of_all))
 }
 
 fn multimer_stacks(case: &Case, model: &Multimer) -> Result<()> {
     let (of_all, of_extra) = masks(&case.golden, &multimer_features(&case.golden)?)?;
-    blocks(case, "extra", &model.extra_msa, |block, m, z| block.update_product_first(m, z, &of_extra))?;
-    blocks(case, "evoformer", &model.evoformer, |block, m, z| block.update_product_first(m, z, &of_all))
+    blocks(case, "extra", &model.network.extra_msa, |block, m, z| block.update_product_first(m, z, &of_extra))?;
+    blocks(case, "evoformer", &model.network.evoformer, |block, m, z| block.update_product_first(m, z, &of_all))
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn embedders_of_a_monomer() -> Result<()> {
     let features = monomer_features(&g)?;
     let (m, z) = model.embed(&features, &recycled(&g)?)?;
     assert_close("pair before templates", &z, &g.get("template/query")?, LIMIT)?;
-    let extra = model.extra_msa_embedder.forward(&features, &Device::Cpu)?;
+    let extra = model.network.extra_msa_embedder.forward(&features, &Device::Cpu)?;
     assert_close("extra msa", &extra, &g.get("extra/in/msa")?, LIMIT)?;
 
     let masks = Masks::new(&features, &Device::Cpu)?;
@@ -367,7 +367,7 @@ fn embedders_of_a_multimer() -> Result<()> {
     let features = multimer_features(&g)?;
     let (m, z) = model.embed(&features, &recycled(&g)?)?;
     assert_close("pair before templates", &z, &g.get("template/query")?, LIMIT)?;
-    let extra = model.extra_msa_embedder.forward(&features, &Device::Cpu)?;
+    let extra = model.network.extra_msa_embedder.forward(&features, &Device::Cpu)?;
     assert_close("extra msa", &extra, &g.get("extra/in/msa")?, LIMIT)?;
 
     let masks = Masks::new(&features, &Device::Cpu)?;
@@ -464,24 +464,43 @@ fn structure(case: &Case, heads: &Heads, features: &Af2Features) -> Result<()> {
 #[test]
 fn structure_modules() -> Result<()> {
     let (case, model) = monomer()?;
-    structure(&case, &model.heads, &monomer_features(&case.golden)?)?;
+    structure(&case, &model.network.heads, &monomer_features(&case.golden)?)?;
     let (case, model) = multimer()?;
-    structure(&case, &model.heads, &multimer_features(&case.golden)?)
+    structure(&case, &model.network.heads, &multimer_features(&case.golden)?)
 }
 
-fn outputs(case: &Case, p: &Prediction, g: &Golden, mask: &[f32]) -> Result<()> {
+/// All that a pass gives.
+struct Outputs {
+    trunk: Trunk,
+    folded: Folded,
+    pae: Tensor,
+}
+
+impl Outputs {
+    fn new(heads: &Heads, trunk: Trunk, features: &Af2Features) -> Result<Self> {
+        let pae = heads.pae(&trunk.pair)?.context("these models have a head of the aligned error")?;
+        Ok(Self { folded: heads.fold(&trunk, features)?, trunk, pae })
+    }
+
+    fn recycled(&self) -> Result<Recycled> {
+        Ok(Recycled::new(self.trunk.clone(), self.folded.positions.clone())?)
+    }
+}
+
+fn outputs(case: &Case, heads: &Heads, p: &Outputs, g: &Golden, mask: &[f32]) -> Result<()> {
     let (n, limit) = (mask.len(), case.trunk_limit()?);
     let check = |what: &str, got: &Tensor, axes: usize| {
         let want = get(g, &format!("heads/{what}"))?;
         assert_close(what, &real(got, mask, axes)?, &real(&want, mask, axes)?, limit)
     };
-    check("distogram", &p.distogram, 2)?;
-    check("pae", p.pae.as_ref().context("these models have a head of the aligned error")?, 2)?;
-    check("experimentally_resolved", &p.resolved, 1)?;
-    check("predicted_lddt", &p.plddt, 1)?;
+    check("distogram", &heads.distogram(&p.trunk.pair)?, 2)?;
+    check("pae", &p.pae, 2)?;
+    check("experimentally_resolved", &heads.resolved(&p.trunk.single)?, 1)?;
+    check("predicted_lddt", &p.folded.plddt, 1)?;
     let of_msa = |x: &Tensor| real(&x.transpose(1, 2)?.contiguous()?, mask, 1);
-    assert_close("masked_msa", &of_msa(&p.masked_msa)?, &of_msa(&get(g, "heads/masked_msa")?)?, limit)?;
-    let got = tensor(p.recycled.positions.as_flattened().to_vec(), n)?;
+    let masked_msa = of_msa(&heads.masked_msa(&p.trunk.msa)?)?;
+    assert_close("masked_msa", &masked_msa, &of_msa(&get(g, "heads/masked_msa")?)?, limit)?;
+    let got = tensor(p.folded.positions.as_flattened().to_vec(), n)?;
     let want = real(&get(g, "heads/positions")?.reshape((1, n, ()))?, mask, 1)?;
     let far = (real(&got, mask, 1)? - want)?.abs()?.flatten_all()?.max(D::Minus1)?.to_scalar::<f32>()?;
     println!("positions: {far:.2e} A");
@@ -490,14 +509,13 @@ fn outputs(case: &Case, p: &Prediction, g: &Golden, mask: &[f32]) -> Result<()> 
 }
 
 /// Scores within 1e-3, as they are shown: pLDDT of 100, errors in Å, TM scores of 1.
-fn scores(p: &Prediction, g: &Golden, features: &Af2Features, before: &[[f32; 3]]) -> Result<()> {
+fn scores(p: &Outputs, g: &Golden, features: &Af2Features, before: &[[f32; 3]]) -> Result<()> {
     let host = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
-    let pae = p.pae.as_ref().map(host).transpose()?;
-    let got = Af2Confidence::new(&host(&p.plddt)?, pae.as_deref(), &features.asym_id, &features.mask);
+    let got = Af2Confidence::new(&host(&p.folded.plddt)?, Some(&host(&p.pae)?), &features.asym_id, &features.mask);
     let errors = got.errors.as_ref().context("these models have a head of the aligned error")?;
     let by = if features.sym_id.is_empty() { Ranking::Plddt } else { Ranking::Interface };
     let ranking = got.ranking(by).context("and can be ranked by it")?;
-    let moved = change(before, &p.recycled.positions, &features.mask);
+    let moved = change(before, &p.folded.positions, &features.mask);
     let n_real = features.mask.iter().filter(|m| **m > 0.).count();
     for (what, got, n) in [
         ("plddt", &got.plddt[..n_real], n_real),
@@ -523,38 +541,38 @@ fn scores(p: &Prediction, g: &Golden, features: &Af2Features, before: &[[f32; 3]
 fn passes(
     case: &Case,
     features: &Af2Features,
-    trunk: impl Fn(&Recycled) -> candle_core::Result<Trunk>,
+    trunk: impl Fn(Recycled) -> candle_core::Result<Trunk>,
     heads: &Heads,
 ) -> Result<()> {
     let (g, limit) = (&case.golden, case.trunk_limit()?);
     let before = recycled(g)?;
-    let made = trunk(&before)?;
+    let made = trunk(before.clone())?;
     let check = |name: &str, got: &Tensor, axes: usize| {
         let want = get(g, &format!("trunk/{name}"))?;
         assert_close(name, &real(got, &features.mask, axes)?, &real(&want, &features.mask, axes)?, limit)
     };
     check("single", &made.single, 1)?;
     check("pair", &made.pair, 2)?;
-    let first = heads.forward(made, features)?;
-    outputs(case, &first, g, &features.mask)?;
+    let first = Outputs::new(heads, made, features)?;
+    outputs(case, heads, &first, g, &features.mask)?;
     scores(&first, g, features, &before.positions)?;
-    let second = heads.forward(trunk(&first.recycled)?, features)?;
-    outputs(case, &second, &case.second, &features.mask)?;
-    scores(&second, &case.second, features, &first.recycled.positions)
+    let second = Outputs::new(heads, trunk(first.recycled()?)?, features)?;
+    outputs(case, heads, &second, &case.second, &features.mask)?;
+    scores(&second, &case.second, features, &first.folded.positions)
 }
 
 #[test]
 fn whole_monomer() -> Result<()> {
     let (case, model) = monomer()?;
     let features = monomer_features(&case.golden)?;
-    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
+    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
 }
 
 #[test]
 fn whole_multimer() -> Result<()> {
     let (case, model) = multimer()?;
     let features = multimer_features(&case.golden)?;
-    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
+    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
 }
 
 /// The released sizes: fixtures/af2/README.md says how the files are made.
@@ -564,8 +582,8 @@ fn full_size_monomer() -> Result<()> {
     let case = Case::full(MONOMER)?;
     let (model, features) = (case.monomer()?, monomer_features(&case.golden)?);
     monomer_stacks(&case, &model)?;
-    structure(&case, &model.heads, &features)?;
-    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
+    structure(&case, &model.network.heads, &features)?;
+    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
 }
 
 #[test]
@@ -574,6 +592,6 @@ fn full_size_multimer() -> Result<()> {
     let case = Case::full(MULTIMER)?;
     let (model, features) = (case.multimer()?, multimer_features(&case.golden)?);
     multimer_stacks(&case, &model)?;
-    structure(&case, &model.heads, &features)?;
-    passes(&case, &features, |before| model.trunk(&features, before), &model.heads)
+    structure(&case, &model.network.heads, &features)?;
+    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
 }

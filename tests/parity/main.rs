@@ -1,6 +1,7 @@
 //! Every layer, model and pipeline against golden files of the official implementations.
 mod af2;
 mod af2_features;
+mod af2_passes;
 mod atoms;
 #[path = "../common/mod.rs"]
 mod common;

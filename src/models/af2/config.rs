@@ -113,6 +113,13 @@ pub struct Config {
     pub heads: HeadConfig,
 }
 
+impl Config {
+    /// Is it one of the multimer models? Only these have no chain break among the features of a residue.
+    pub fn is_multimer(&self) -> bool {
+        self.n_target == 21
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,8 +129,8 @@ mod tests {
         for release in &weights_convert::ALPHAFOLD2 {
             let config: Config = serde_json::from_str(release.config).expect(release.version);
             assert_eq!(config.evoformer.pair.c_hidden_mul, config.c_z);
-            assert_eq!(config.n_target == 21, release.model == "af2-multimer");
-            assert_eq!(config.structure.position_scale, if config.n_target == 21 { 20. } else { 10. });
+            assert_eq!(config.is_multimer(), release.model == "af2-multimer");
+            assert_eq!(config.structure.position_scale, if config.is_multimer() { 20. } else { 10. });
         }
     }
 }

@@ -1,10 +1,9 @@
-//! Output heads: AF2 SI 1.9.6 (Alg. 29), 1.9.7 to 1.9.10; and what a pass gives, by all of them.
+//! Output heads: AF2 SI 1.9.6 (Alg. 29), 1.9.7 to 1.9.10; each is computed when it is asked for.
 use candle_core::{Device, Result, Tensor};
 
 use super::atoms::atom37;
 use super::config::Config;
 use super::ipa::PointLength;
-use super::recycle::Recycled;
 use super::structure::StructureModule;
 use crate::features::af2::Af2Features;
 use crate::ops::{Linear, Norm, norm_linear, relu};
@@ -21,21 +20,13 @@ pub struct Trunk {
     pub msa: Tensor,
 }
 
-/// What a pass gives.
+/// What the structure module and its confidence give.
 #[derive(Debug)]
-pub struct Prediction {
-    /// `[1, n, n, n_distogram]`.
-    pub distogram: Tensor,
-    /// `[1, n_seq, n, n_masked_msa]`.
-    pub masked_msa: Tensor,
-    /// Of atom37, `[1, n, 37]`.
-    pub resolved: Tensor,
-    /// `[1, n, n_plddt]`.
+pub struct Folded {
+    /// Of atom37, `[n * 37]` in Å; atoms that a residue lacks are at the origin.
+    pub positions: Vec<[f32; 3]>,
+    /// Logits `[1, n, n_plddt]`.
     pub plddt: Tensor,
-    /// `[1, n, n, n_pae]`: row i is the frame, column j the residue.
-    pub pae: Option<Tensor>,
-    /// Positions, and what else the next pass begins with.
-    pub recycled: Recycled,
 }
 
 /// pLDDT of a residue: Alg. 29.
@@ -99,24 +90,34 @@ impl Heads {
         })
     }
 
-    /// All that follows from the trunk.
-    pub fn forward(&self, trunk: Trunk, features: &Af2Features) -> Result<Prediction> {
+    /// The structure, and pLDDT.
+    pub fn fold(&self, trunk: &Trunk, features: &Af2Features) -> Result<Folded> {
         let structure =
             self.structure.forward(&trunk.single, &trunk.pair, &features.restype, &features.mask, &mut |_| Ok(()))?;
         let residues = features.restype.iter().zip(&structure.atom14);
         let positions = residues.flat_map(|(restype, atoms)| atom37(*restype, atoms)).collect();
-        let half = self.distogram.forward(&trunk.pair)?;
-        Ok(Prediction {
-            distogram: (&half + half.transpose(1, 2)?.contiguous()?)?,
-            masked_msa: self.masked_msa.forward(&trunk.msa)?,
-            resolved: self.resolved.forward(&trunk.single)?,
-            plddt: self.plddt.forward(&structure.act)?,
-            pae: self.pae.as_ref().map(|head| head.forward(&trunk.pair)).transpose()?,
-            recycled: Recycled {
-                msa_first_row: trunk.msa.get(0)?.narrow(0, 0, 1)?.force_contiguous()?,
-                pair: trunk.pair,
-                positions,
-            },
-        })
+        Ok(Folded { positions, plddt: self.plddt.forward(&structure.act)? })
+    }
+
+    /// Aligned error of a pair representation `[1, n, n, c_z]`: logits `[1, n, n, n_pae]`, row i is the frame, column j the residue.
+    /// `None` in parameter sets without the head.
+    pub fn pae(&self, pair: &Tensor) -> Result<Option<Tensor>> {
+        self.pae.as_ref().map(|head| head.forward(pair)).transpose()
+    }
+
+    /// Logits `[1, n, n, n_distogram]`.
+    pub fn distogram(&self, pair: &Tensor) -> Result<Tensor> {
+        let half = self.distogram.forward(pair)?;
+        &half + half.transpose(1, 2)?.contiguous()?
+    }
+
+    /// Letters of a masked alignment `[1, n_seq, n, c_m]`: logits `[1, n_seq, n, n_masked_msa]`.
+    pub fn masked_msa(&self, msa: &Tensor) -> Result<Tensor> {
+        self.masked_msa.forward(msa)
+    }
+
+    /// Which atoms of atom37 an experiment would show, from `single` `[1, n, c_s]`: logits `[1, n, 37]`.
+    pub fn resolved(&self, single: &Tensor) -> Result<Tensor> {
+        self.resolved.forward(single)
     }
 }

@@ -3,6 +3,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::columns::{Columns, Distances, FeatureLinear, add};
 use super::config::Config;
+use super::heads::Trunk;
 use crate::chem::atom_layout::pseudo_beta;
 use crate::features::af2::{Af2Features, N_ATOM37};
 use crate::ops::{Norm, add_in_place};
@@ -25,8 +26,17 @@ pub struct Recycled {
 }
 
 impl Recycled {
-    /// What the first pass begins with: nothing, or an initial guess of the positions.
+    /// What a pass gives: its trunk, and the positions of its structure.
+    pub fn new(trunk: Trunk, positions: Vec<[f32; 3]>) -> Result<Self> {
+        let msa_first_row = trunk.msa.get(0)?.narrow(0, 0, 1)?.force_contiguous()?;
+        Ok(Self { msa_first_row, pair: trunk.pair, positions })
+    }
+
+    /// What the first pass begins with: nothing, or an initial guess of the positions, `[n * 37]`.
     pub fn first(n: usize, config: &Config, positions: Option<Vec<[f32; 3]>>, device: &Device) -> Result<Self> {
+        if let Some(guess) = positions.as_ref().filter(|guess| guess.len() != n * N_ATOM37) {
+            candle_core::bail!("the initial guess has {} residues, the query {n}", guess.len() / N_ATOM37);
+        }
         let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, device);
         Ok(Self {
             msa_first_row: zeros(&[1, n, config.c_m])?,

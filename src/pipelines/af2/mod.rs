@@ -1,0 +1,2 @@
+//! AlphaFold2: from features to structures.
+pub mod passes;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use super::exit::Usage;
 use super::ui::{self, Terminal};
 use crate::device::DeviceChoice;
-use crate::pipelines::bench::{BenchWeights, Plan, Row, bench};
+use crate::pipelines::bench::{Row, af2, openfold3};
 
 /// Time, arithmetic and memory of each stage of a prediction
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// openfold3, or untrained: the small random model
+    /// openfold3, af2, or untrained: the small random model
     #[arg(value_name = "MODEL", default_value = "openfold3")]
     model: String,
     /// Lengths of the chains that are predicted
@@ -19,16 +19,17 @@ pub struct Args {
     /// Rows of the alignment
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     msa_rows: u32,
-    /// Structures denoised together
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    n_samples: u32,
+    /// Structures denoised together; not of af2 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    n_samples: Option<u32>,
     /// Passes through the trunk
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     n_cycles: u32,
-    /// Denoising steps
-    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
-    n_steps: u32,
-    /// Fewer blocks of the Pairformer and of the token transformer, for a quick look or a measurement of memory
+    /// Denoising steps; not of af2 [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    n_steps: Option<u32>,
+    /// Fewer blocks of the deep stacks (Pairformer and token transformer, Evoformer), for a quick look or a measurement of
+    /// memory
     #[arg(long, value_name = "N", conflicts_with = "weights", value_parser = clap::value_parser!(u32).range(1..))]
     n_blocks: Option<u32>,
     /// Converted weights [default: random ones of full size, which take the same time]
@@ -47,33 +48,66 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let count = |n: u32| n as usize;
-    let weights = match (args.model.as_str(), args.weights, args.n_blocks) {
-        ("openfold3", Some(path), _) => BenchWeights::OpenFold3(path),
-        ("openfold3", None, n_block) => BenchWeights::Random(n_block.map(count)),
-        ("untrained", None, None) => BenchWeights::Untrained,
-        ("untrained", ..) => {
-            return Err(Usage("bench untrained takes no --weights and no --n-blocks".to_owned()).into());
-        }
-        (other, ..) => return Err(Usage(format!("bench {other:?}: the models are openfold3 and untrained")).into()),
-    };
-    let plan = Plan {
-        weights,
-        n_token: args.tokens.iter().copied().map(count).collect(),
-        n_row: count(args.msa_rows),
-        n_sample: count(args.n_samples),
-        n_cycle: count(args.n_cycles),
-        n_step: count(args.n_steps),
-        device: args.device,
-    };
     let mut terminal = Terminal::new(args.json);
-    let rows = bench(&plan, &mut terminal);
+    let rows = if args.model == "af2" {
+        let plan = args.af2()?;
+        af2::bench(&plan, &mut terminal)
+    } else {
+        let plan = args.openfold3()?;
+        openfold3::bench(&plan, &mut terminal)
+    };
     terminal.finish();
     let rows = rows?;
     if !args.json {
         ui::print(&table(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn af2(&self) -> anyhow::Result<af2::Plan> {
+        if self.n_samples.is_some() || self.n_steps.is_some() {
+            return Err(Usage("bench af2 takes no --n-samples and no --n-steps".to_owned()).into());
+        }
+        Ok(af2::Plan {
+            weights: match &self.weights {
+                Some(path) => af2::BenchWeights::File(path.clone()),
+                None => af2::BenchWeights::Random(self.n_blocks.map(count)),
+            },
+            n_res: self.tokens.iter().copied().map(count).collect(),
+            n_row: count(self.msa_rows),
+            n_cycle: count(self.n_cycles),
+            device: self.device,
+        })
+    }
+
+    fn openfold3(&self) -> anyhow::Result<openfold3::Plan> {
+        use openfold3::BenchWeights;
+        let weights = match (self.model.as_str(), &self.weights, self.n_blocks) {
+            ("openfold3", Some(path), _) => BenchWeights::OpenFold3(path.clone()),
+            ("openfold3", None, n_block) => BenchWeights::Random(n_block.map(count)),
+            ("untrained", None, None) => BenchWeights::Untrained,
+            ("untrained", ..) => {
+                return Err(Usage("bench untrained takes no --weights and no --n-blocks".to_owned()).into());
+            }
+            (other, ..) => {
+                return Err(Usage(format!("bench {other:?}: the models are openfold3, af2 and untrained")).into());
+            }
+        };
+        Ok(openfold3::Plan {
+            weights,
+            n_token: self.tokens.iter().copied().map(count).collect(),
+            n_row: count(self.msa_rows),
+            n_sample: count(self.n_samples.unwrap_or(1)),
+            n_cycle: count(self.n_cycles),
+            n_step: count(self.n_steps.unwrap_or(5)),
+            device: self.device,
+        })
+    }
+}
+
+fn count(n: u32) -> usize {
+    n as usize
 }
 
 fn table(rows: &[Row]) -> String {

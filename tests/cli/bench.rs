@@ -47,6 +47,30 @@ fn json_rows_of_every_stage() {
     }
 }
 
+/// Each layer of a block is a row of its own; the structure module is timed alone and with the heads.
+#[test]
+fn rows_of_alphafold2() {
+    let output = bench("af2 --tokens 9 --msa-rows 3 --n-cycles 2 --n-blocks 2 --json");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("a JSON line")).collect();
+    let of = |stage: &str| rows.iter().find(|row| row["stage"] == stage).expect(stage);
+    for (stage, calls) in [
+        ("embedder", 2),
+        ("extra msa block", 8),
+        ("evoformer block", 4),
+        ("column attention", 4),
+        ("pair transition", 4),
+        ("structure module", 2),
+        ("recycle", 2),
+    ] {
+        let row = of(stage);
+        assert_eq!((&row["model"], &row["calls"]), (&Value::from("af2"), &Value::from(calls)), "{row}");
+        assert!(row["seconds"].as_f64() > Some(0.0) && row["peak_u"].as_f64() > Some(1.0), "{row}");
+    }
+    assert!(of("evoformer block")["gflop"].as_f64() > of("tri mul in")["gflop"].as_f64());
+}
+
 #[test]
 fn a_table_by_default() {
     let output = bench("untrained --tokens 10 --n-steps 1");
@@ -62,6 +86,8 @@ fn options_that_do_not_go_together() {
         ("untrained --n-blocks 2", "--n-blocks"),
         ("--weights w.safetensors --n-blocks 2", "--n-blocks"),
         ("--tokens 0", "0"),
+        ("af2 --n-steps 3", "--n-steps"),
+        ("af2 --weights w.safetensors --n-blocks 2", "--n-blocks"),
     ] {
         let output = bench(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

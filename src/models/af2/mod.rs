@@ -2,6 +2,7 @@
 pub mod atoms;
 pub mod columns;
 pub mod config;
+pub mod cost;
 pub mod embed;
 pub mod evoformer;
 pub mod heads;

@@ -1,20 +1,19 @@
-//! Time, arithmetic and memory of each stage of a prediction on this machine.
+//! The stages of an OpenFold3 prediction.
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::{Value, json};
-
-use super::infer::{Done, Inference};
-use super::predict::PredictError;
-use super::progress::Progress;
+use super::{PEAK_ROUNDS, Row, SEED, letters};
 use crate::assembly::Assembly;
-use crate::device::{self, DeviceChoice, heap};
+use crate::device::{DeviceChoice, heap};
 use crate::features::af3::{Af3Features, Msa, feature_noise, featurise};
-use crate::features::noise::{NoiseSource, TorchGenerator};
+use crate::features::noise::TorchGenerator;
 use crate::models::af3::config::Config;
 use crate::models::af3::cost::{Cost, Sizes};
 use crate::models::openfold3::{OpenFold3, TrunkPart, config};
 use crate::ops;
+use crate::pipelines::infer::{Done, Inference};
+use crate::pipelines::predict::PredictError;
+use crate::pipelines::progress::Progress;
 use crate::query::{Chain, Query};
 use crate::weights::Weights;
 
@@ -58,76 +57,12 @@ pub struct Plan {
     pub device: DeviceChoice,
 }
 
-/// A stage of one prediction.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// Tokens of the chain.
-    pub n_token: usize,
-    /// Its atoms.
-    pub n_atom: usize,
-    /// What was timed.
-    pub stage: &'static str,
-    /// How often it was run; the time is the median, the memory the largest.
-    pub n_call: usize,
-    /// Seconds a call.
-    pub seconds: f64,
-    /// Floating-point operations of a call's products; none counted for what is not made of them.
-    pub flop: f64,
-    /// The most memory held during the stage, weights not counted, in bytes; `None` where it is not known: on a GPU.
-    pub peak_bytes: Option<usize>,
-    /// U: bytes of the pair representation.
-    pub pair_bytes: usize,
-    /// The machine's f32 gemm peak in operations a second, on the CPU.
-    pub gemm_peak: Option<f64>,
-}
-
-impl Row {
-    /// Operations a second.
-    pub fn flop_per_second(&self) -> f64 {
-        self.flop / self.seconds
-    }
-
-    /// Of the machine's gemm peak.
-    pub fn fraction_of_peak(&self) -> Option<f64> {
-        self.gemm_peak.filter(|_| self.flop > 0.0).map(|peak| self.flop_per_second() / peak)
-    }
-
-    /// The most memory in units of the pair representation.
-    pub fn peak_in_u(&self) -> Option<f64> {
-        self.peak_bytes.map(|bytes| bytes as f64 / self.pair_bytes as f64)
-    }
-
-    /// One JSON object.
-    pub fn record(&self, model: &str) -> Value {
-        let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
-        json!({
-            "model": model,
-            "tokens": self.n_token,
-            "atoms": self.n_atom,
-            "stage": self.stage,
-            "calls": self.n_call,
-            "seconds": round(self.seconds, 5),
-            "gflop": round(self.flop * 1e-9, 2),
-            "gflop_per_s": round(self.flop_per_second() * 1e-9, 1),
-            "fraction_of_gemm_peak": self.fraction_of_peak().map(|x| round(x, 3)),
-            "peak_bytes": self.peak_bytes,
-            "peak_u": self.peak_in_u().map(|x| round(x, 3)),
-            "threads": device::threads(),
-        })
-    }
-}
-
 /// One part of a prediction as it was watched.
 struct Event {
     done: Done,
     seconds: f64,
     peak_bytes: usize,
 }
-
-/// Seed of the random weights, the sequence and the alignment.
-const SEED: u32 = 1;
-/// Rounds in which the gemm peak is looked for.
-const PEAK_ROUNDS: usize = 8;
 
 /// Runs a prediction of each length; each row is a result of `progress` as soon as its prediction is done.
 pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> Result<Vec<Row>, PredictError> {
@@ -206,15 +141,14 @@ fn reduced(mut config: Config, n_block: Option<usize>) -> Config {
 fn features(n: usize, n_row: usize) -> Af3Features {
     const LETTERS: &[u8; 20] = b"ACDEFGHIKLMNPQRSTVWY";
     let mut noise = TorchGenerator::new(SEED.into());
-    let mut letters = |n: usize| (0..n).map(|_| noise.randint(0, 20) as u8).collect::<Vec<_>>();
-    let sequence = letters(n).iter().map(|&k| char::from(LETTERS[usize::from(k)])).collect();
+    let sequence = letters(&mut noise, n).iter().map(|&k| char::from(LETTERS[usize::from(k)])).collect();
     let query = Query::new("bench".to_owned(), vec![Chain::new(vec!["A".to_owned()], sequence)]);
     let mut features = featurise(&query, &Assembly::new(&query), &mut feature_noise(SEED));
     let msa = &features.msa;
     let more = n_row.saturating_sub(msa.n_seq);
     features.msa = Msa {
         n_seq: msa.n_seq + more,
-        rows: [&msa.rows[..], &letters(more * n)].concat(),
+        rows: [&msa.rows[..], &letters(&mut noise, more * n)].concat(),
         has_deletion: [&msa.has_deletion[..], &vec![0.0; more * n]].concat(),
         deletion_value: [&msa.deletion_value[..], &vec![0.0; more * n]].concat(),
         mask: [&msa.mask[..], &vec![1.0; more * n]].concat(),

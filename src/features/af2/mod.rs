@@ -3,6 +3,8 @@ pub mod monomer;
 pub mod philox;
 pub mod torsion;
 
+use crate::chem::atom_layout::residue;
+
 /// Letters of an MSA row: 20 amino acids, unknown, gap, masked.
 pub const N_LETTER: usize = 23;
 /// Features of a cluster's residue: letter, deletion, deletions, profile, mean of deletions (AF2 SI Table 1, `msa_feat`).
@@ -72,6 +74,11 @@ impl Af2Features {
     /// Residues.
     pub fn n_res(&self) -> usize {
         self.restype.len()
+    }
+
+    /// Heavy atoms of the residues.
+    pub fn n_atom(&self) -> usize {
+        self.restype.iter().map(|restype| residue(*restype).atoms.len()).sum()
     }
 
     /// Cluster centres.

@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(block.triangle_multiplication, 2. * (6. * c_z * c_z + c_z));
         assert_eq!(block.triangle_attention, 2. * (c_z * (5. * c_z + 4.) + 2. * c_z));
         assert_eq!(block.row_attention, 2. * (c_m * (5. * c_m + 2.) + c_z * 8.));
-        assert_eq!(block.outer_product_mean, 2. * (2. * c_m * 32. + 32. * 32. * c_z + 32. * c_z));
+        assert_eq!(block.outer_product_mean, 2. * (2. * c_m * 32. + 32. * 32. * (c_z + 1.)));
         assert_eq!(cost.extra_msa.column_attention, 2. * 64. * (64. + 2. * (8. + 64.) + 2.));
     }
 }

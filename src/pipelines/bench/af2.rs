@@ -5,7 +5,6 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 
 use super::{PEAK_ROUNDS, Row, SEED, letters};
-use crate::chem::atom_layout::residue;
 use crate::device::{DeviceChoice, heap};
 use crate::features::af2::{Af2Features, ExtraMsa, Msa, N_LETTER};
 use crate::features::noise::TorchGenerator;
@@ -163,7 +162,7 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> std::result::Result<Ve
         }
         let of = |stage, n_call, seconds, flop, peak_bytes| Row {
             n_token: n,
-            n_atom: features.restype.iter().map(|r| residue(*r).atoms.len()).sum(),
+            n_atom: features.n_atom(),
             stage,
             n_call,
             seconds,

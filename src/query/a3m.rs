@@ -2,7 +2,9 @@
 //!
 //! ColabFold's complexes have a first line `#34,38<TAB>2,1`: lengths of the distinct chains and their numbers of copies.
 //! The chains stand side by side in each row; a row with residues in two or more of them is paired, another is of one
-//! chain alone.
+//! chain alone. As `unserialize_msa` of ColabFold 1.6.3: of rows that are equal, header included, the first is kept, and residues
+//! between two chains belong to the second. A chain whose sequence is none of its rows gets it as the first.
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,9 +18,10 @@ const MAIN: (&str, usize) = MAIN_ORDER[MAIN_ORDER.len() - 1];
 
 /// Reads an a3m text; `None`: there are faults.
 pub(super) fn read(text: &str, path: &Path, errors: &mut QueryErrors) -> Option<QuerySet> {
-    let first = lines(text).map(|l| l.trim_matches('\0')).find(|l| !l.trim().is_empty()).unwrap_or_default();
+    let bare = lines(text).map(|l| l.trim_matches('\0'));
+    let (first_line, first) = (1..).zip(bare).find(|(_, l)| !l.trim().is_empty()).unwrap_or_default();
     // Rows of one chain each are sorted out below, so that the limit of one chain cannot be the limit of the file.
-    let alignment = match a3m::parse(text, if first.starts_with('#') { usize::MAX } else { MAIN.1 }) {
+    let mut alignment = match a3m::parse(text, if first.starts_with('#') { usize::MAX } else { MAIN.1 }) {
         Ok(alignment) => alignment,
         Err(faults) => {
             for fault in faults {
@@ -30,9 +33,16 @@ pub(super) fn read(text: &str, path: &Path, errors: &mut QueryErrors) -> Option<
     let parts = match parts(first, alignment.n_column) {
         Ok(parts) => parts,
         Err(message) => {
-            errors.data(1, "", message);
+            errors.data(first_line, "", message);
             return None;
         }
+    };
+    let parts = match parts {
+        Some(parts) => {
+            alignment = distinct(&alignment, &parts);
+            parts
+        }
+        None => vec![Part { start: 0, length: alignment.n_column, copies: 1 }],
     };
     let name = path.file_stem().map(|s| clean_name(&s.to_string_lossy())).filter(|s| !s.is_empty());
     let name = name.unwrap_or_else(|| "query".to_owned());
@@ -72,15 +82,17 @@ struct Part {
     copies: usize,
 }
 
-/// The chains that the first line tells; a line that is not `#lengths<TAB>copies` is a comment.
-fn parts(line: &str, n_column: usize) -> Result<Vec<Part>, String> {
-    let whole = vec![Part { start: 0, length: n_column, copies: 1 }];
-    let Some((lengths, copies)) = line.strip_prefix('#').and_then(|rest| rest.split_once('\t')) else {
-        return Ok(whole);
+/// The chains that the first line tells; a line that does not begin with `#` and a digit tells none.
+fn parts(line: &str, n_column: usize) -> Result<Option<Vec<Part>>, String> {
+    let Some(rest) =
+        line.strip_prefix('#').map(str::trim).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    else {
+        return Ok(None);
     };
-    if !lengths.starts_with(|c: char| c.is_ascii_digit()) {
-        return Ok(whole);
-    }
+    let Some((lengths, copies)) = rest.split_once('\t') else {
+        let form = "#<lengths><TAB><copies>, as in #60,73<TAB>1,1";
+        return Err(format!("the first line must be {form}: it has no tab stop"));
+    };
     let numbers = |list: &str| -> Result<Vec<usize>, String> {
         let number = |s: &str| s.trim().parse().ok().filter(|n| (1..=100_000).contains(n));
         let bad = |s: &str| {
@@ -105,31 +117,50 @@ fn parts(line: &str, n_column: usize) -> Result<Vec<Part>, String> {
         start += length;
         Part { start: start - length, length, copies }
     };
-    Ok(lengths.into_iter().zip(copies).map(part).collect())
+    Ok(Some(lengths.into_iter().zip(copies).map(part).collect()))
 }
 
-/// The rows of chain `k` alone and its share of the paired rows, each after the chain's own sequence.
+/// The first row and those that have residues, each once.
+fn distinct(alignment: &Alignment, parts: &[Part]) -> Alignment {
+    let mut kept = Alignment { n_column: alignment.n_column, ..Alignment::default() };
+    let mut seen = HashSet::new();
+    for i in 0..alignment.n_row() {
+        let (name, letters, deletions) = (&alignment.names[i], alignment.row(i), alignment.row_deletions(i));
+        if seen.insert((name, letters, deletions)) && (i == 0 || parts.iter().any(|part| filled(letters, part))) {
+            kept.push(name.clone(), letters, deletions);
+        }
+    }
+    kept
+}
+
+/// Has the row residues in this chain?
+fn filled(row: &[u8], part: &Part) -> bool {
+    row[part.start..part.start + part.length].iter().any(|&c| c != b'-')
+}
+
+/// The rows of chain `k` alone, its own sequence among them, and its share of the paired rows.
 fn split(alignment: &Alignment, parts: &[Part], k: usize) -> (Alignment, Alignment) {
-    let columns =
-        |i: usize, part: &Part| i * alignment.n_column + part.start..i * alignment.n_column + part.start + part.length;
+    let columns = parts[k].start..parts[k].start + parts[k].length;
     let mut main = Alignment { n_column: parts[k].length, ..Alignment::default() };
     let mut paired = main.clone();
     for i in 0..alignment.n_row() {
-        let filled = |part: &Part| alignment.letters[columns(i, part)].iter().any(|&c| c != b'-');
-        let n_filled = parts.iter().filter(|part| filled(part)).count();
-        let range = columns(i, &parts[k]);
-        let letters = &alignment.letters[range.clone()];
-        let mut deletions = alignment.deletions[range].to_vec();
-        if k > 0 {
-            deletions[0] = 0; // residues before a chain's first column follow the chain before
-        }
-        let name = &alignment.names[i];
-        if parts.len() > 1 && n_filled > 1 {
-            paired.push(name.clone(), letters, &deletions);
-        }
-        if i == 0 || parts.len() == 1 || (n_filled == 1 && filled(&parts[k])) {
-            main.push(name.clone(), letters, &deletions);
-        }
+        let n_filled = parts.iter().filter(|part| filled(alignment.row(i), part)).count();
+        let (letters, deletions) = (&alignment.row(i)[columns.clone()], &alignment.row_deletions(i)[columns.clone()]);
+        let rows = if parts.len() > 1 && n_filled > 1 {
+            &mut paired
+        } else if parts.len() == 1 || filled(alignment.row(i), &parts[k]) {
+            &mut main
+        } else {
+            continue;
+        };
+        rows.push(alignment.names[i].clone(), letters, deletions);
+    }
+    let sequence = &alignment.row(0)[columns];
+    if (0..main.n_row()).all(|i| main.row(i) != sequence) {
+        let own = std::mem::replace(&mut main, Alignment::of_query(&alignment.names[0], sequence));
+        main.names.extend(own.names);
+        main.letters.extend(own.letters);
+        main.deletions.extend(own.deletions);
     }
     (main, paired)
 }
@@ -169,12 +200,25 @@ mod tests {
         let q = query(text).unwrap();
         assert_eq!(q.chains[0].ids, ["A", "B"]);
         assert_eq!(q.chains[1].ids, ["C"]);
-        assert_eq!(rows(&q.chains[0].main_msas[0]), ["MKT", "MKT", "MRT"]);
-        assert_eq!(rows(&q.chains[1].main_msas[0]), ["VV", "VV", "V-"]);
+        assert_eq!(rows(&q.chains[0].main_msas[0]), ["MKT", "MRT"]);
+        assert_eq!(rows(&q.chains[1].main_msas[0]), ["VV", "V-"]);
         assert_eq!(rows(&q.chains[0].paired_msas[0]), ["MKT", "M-T"]);
         assert_eq!(rows(&q.chains[1].paired_msas[0]), ["VV", "V-"]);
-        assert_eq!(q.chains[1].paired_msas[0].alignment.row_deletions(1), [0, 0]);
-        assert_eq!(q.chains[1].main_msas[0].alignment.row_deletions(2), [0, 1]);
+        assert_eq!(q.chains[1].paired_msas[0].alignment.row_deletions(1), [1, 0]);
+        assert_eq!(q.chains[1].main_msas[0].alignment.row_deletions(1), [0, 1]);
+    }
+
+    #[test]
+    fn equal_rows_are_kept_once_and_chains_get_their_sequence() {
+        let q = query("#3,2\t1,1\n>1\t2\nMKTVV\n>x\nMRT--\n>x\nMRT--\n>y\nMRT--\n>z\n-----\n").unwrap();
+        assert_eq!(rows(&q.chains[0].main_msas[0]), ["MKT", "MRT", "MRT"]);
+        assert_eq!(rows(&q.chains[1].main_msas[0]), ["VV"]);
+        let q = query("#3\t2\n>1\nMKT\n>x\nM--\n>x\nM--\n>z\n---\n").unwrap();
+        assert_eq!(
+            (q.chains[0].ids.len(), rows(&q.chains[0].main_msas[0])),
+            (2, vec!["MKT".to_owned(), "M--".to_owned()])
+        );
+        assert!(q.chains[0].paired_msas.is_empty());
     }
 
     #[test]
@@ -184,6 +228,8 @@ mod tests {
         assert!(message("#3,2\t1").ends_with("the first line has 2 lengths and 1 numbers of copies"));
         assert!(message("#3,2\t0,1").ends_with("\"0\" in the first line is no whole number from 1"));
         assert!(message("#3,2\t1000,1000").ends_with("more than 1000"));
+        assert!(message("#3,2 1,1").ends_with("as in #60,73<TAB>1,1: it has no tab stop"));
+        assert!(message("\n#3,3\t1,1").starts_with("jobs/dimer.a3m:2: the lengths"));
         assert_eq!(query("#A3M#\n>q\nMKTVV\n").unwrap().chains.len(), 1);
     }
 }

@@ -41,7 +41,7 @@ pub struct MsaFile {
     pub representative: String,
     /// Where it was read.
     pub path: PathBuf,
-    /// Its rows; the first is the chain's sequence.
+    /// Its rows; the first is the chain's sequence, but for a3m files of complexes, where it may stand further down.
     pub alignment: Arc<Alignment>,
 }
 

@@ -1,5 +1,6 @@
 //! Every layer, model and pipeline against golden files of the official implementations.
 mod af2;
+mod af2_complexes;
 mod af2_features;
 mod af2_passes;
 mod atoms;

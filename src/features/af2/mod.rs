@@ -1,7 +1,14 @@
 //! What AF2's network is given: host arrays, monomer and multimer alike.
+mod clusters;
+mod entity;
 pub mod monomer;
+pub mod multimer;
 pub mod philox;
+pub mod raw;
+pub mod threefry;
 pub mod torsion;
+
+pub use raw::{ChainCopy, Family, Raw, RawError};
 
 use crate::chem::atom_layout::residue;
 
@@ -122,9 +129,24 @@ impl ExtraMsa {
         let deletion_value = deletions.iter().copied().map(deletion_value).collect();
         Self { rows, has_deletion, deletion_value, mask }
     }
+
+    /// What stands for no row at all: one row of `n_res` residues, masked.
+    pub fn masked(n_res: usize) -> Self {
+        Self::new(vec![0; n_res], &vec![0.; n_res], vec![0.; n_res])
+    }
 }
 
 impl Template {
+    /// An empty slot of `n_res` residues.
+    pub fn empty(n_res: usize) -> Self {
+        Self {
+            restype: vec![0; n_res],
+            positions: vec![[0.; 3]; n_res * N_ATOM37],
+            mask: vec![0.; n_res * N_ATOM37],
+            is_real: false,
+        }
+    }
+
     /// Position and mask of the atom of residue `i` at `place` in atom37.
     pub fn atom(&self, i: usize, place: usize) -> ([f32; 3], f32) {
         let at = i * N_ATOM37 + place;

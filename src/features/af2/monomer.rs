@@ -1,19 +1,20 @@
 //! Alignment features of the monomer models: AF2 SI 1.2.6 and 1.2.7, `alphafold/model/tf/data_transforms.py`.
+use super::clusters::{Clusters, RowsRef};
 use super::philox::Philox;
 use super::{ExtraMsa, Msa, N_LETTER};
 
 /// Letters of an alignment: 20 amino acids, unknown, gap.
-const N_ALIGNED: usize = 22;
+pub(super) const N_ALIGNED: usize = 22;
 /// The first letter that does not count as agreement: gap.
-const GAP: u8 = 21;
+pub(super) const GAP: u8 = 21;
 
 /// Positions that are masked.
-const MASK_FRACTION: f32 = 0.15;
+pub(super) const MASK_FRACTION: f32 = 0.15;
 /// Of these, replaced by any amino acid, by one of the profile's, by itself, or by the mask.
 const UNIFORM: f32 = 0.1;
 const PROFILE: f32 = 0.1;
 const SAME: f32 = 0.1;
-const MASK: f32 = 1. - UNIFORM - PROFILE - SAME;
+const MASK: f32 = 0.7;
 
 /// Rows of an alignment, the query first.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,21 @@ pub struct Alignment {
     pub deletions: Vec<f32>,
 }
 
+impl Alignment {
+    /// Rows.
+    pub fn n_row(&self) -> usize {
+        self.rows.len() / self.n_res.max(1)
+    }
+
+    /// The first `n_row` rows.
+    #[must_use]
+    pub fn first(mut self, n_row: usize) -> Self {
+        self.rows.truncate(n_row * self.n_res);
+        self.deletions.truncate(n_row * self.n_res);
+        self
+    }
+}
+
 /// How many rows a pass sees, and which pass of how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampling {
@@ -35,7 +51,7 @@ pub struct Sampling {
     pub max_extra_msa: usize,
     /// Seed.
     pub seed: u32,
-    /// Passes of the prediction.
+    /// Passes of the prediction; monomer models draw otherwise if it is one.
     pub n_pass: usize,
 }
 
@@ -54,7 +70,7 @@ pub fn letter(character: u8) -> Option<u8> {
 
 impl Alignment {
     /// How often each letter stands at each position: `[n_res, 22]`.
-    fn profile(&self) -> Vec<f32> {
+    pub(super) fn profile(&self) -> Vec<f32> {
         let mut profile = vec![0f32; self.n_res * N_ALIGNED];
         for row in self.rows.chunks(self.n_res) {
             row.iter().enumerate().for_each(|(i, letter)| profile[i * N_ALIGNED + usize::from(*letter)] += 1.);
@@ -66,7 +82,7 @@ impl Alignment {
 
     /// Features of pass `pass`: clusters of rows chosen at random, some of their letters masked, and rows without a cluster.
     pub fn pass(&self, sampling: &Sampling, pass: usize) -> (Msa, ExtraMsa) {
-        let (n, n_row) = (self.n_res, self.rows.len() / self.n_res);
+        let (n, n_row) = (self.n_res, self.n_row());
         // With one pass the graph is not built into a loop: its operations have later numbers.
         let first = if sampling.n_pass == 1 { 2 } else { 0 };
         let op = |k: u32| Philox { seed: sampling.seed, operation: first + k };
@@ -86,16 +102,17 @@ impl Alignment {
         self.mask(&mut letters, op(1), op(2), call);
 
         let (extra_letters, extra_deletions) = gather(extra);
-        let assigned: Vec<usize> = extra_letters.chunks(n).map(|row| nearest(row, &letters)).collect();
-        let clusters = Clusters::new(&letters, &deletions, &extra_letters, &extra_deletions, &assigned, n);
+        let members: Vec<_> = extra_letters.chunks(n).map(|row| (vec![nearest(row, &letters)], 1.)).collect();
+        let centre_rows = RowsRef { letters: &letters, deletions: &deletions };
+        let extra_rows = RowsRef { letters: &extra_letters, deletions: &extra_deletions };
+        let clusters = Clusters::new(centre_rows, extra_rows, &members, 1e-6 + 1., n);
         let mask = vec![1.; letters.len()];
         let msa = Msa::new(&letters, &deletions, &clusters.profile, &clusters.deletion_mean, mask);
 
         let kept: Vec<usize> = op(3).shuffle(extra.len(), call).into_iter().take(sampling.max_extra_msa).collect();
         let kept: Vec<usize> = kept.into_iter().map(|i| extra[i]).collect();
         if kept.is_empty() {
-            let nothing = ExtraMsa::new(vec![0; n], &vec![0.; n], vec![0.; n]);
-            return (msa, nothing);
+            return (msa, ExtraMsa::masked(n));
         }
         let (rows, deletions) = gather(&kept);
         let mask = vec![1.; rows.len()];
@@ -108,12 +125,7 @@ impl Alignment {
         let mut logits = Vec::with_capacity(letters.len() * N_LETTER);
         for (at, letter) in letters.iter().enumerate() {
             let profile = &profile[at % self.n_res * N_ALIGNED..][..N_ALIGNED];
-            for (k, p) in profile.iter().enumerate() {
-                let uniform = if k < 20 { 0.05 } else { 0. };
-                let same = if k == usize::from(*letter) { 1. } else { 0. };
-                logits.push((UNIFORM * uniform + PROFILE * p + SAME * same + 1e-10).ln());
-            }
-            logits.push((MASK + 1e-10).ln());
+            logits.extend((0..N_LETTER).map(|k| (mask_probability(k, *letter, profile) + 1e-10).ln()));
         }
         let drawn = positions.uniform(letters.len(), call);
         let new = replacements.categorical(&logits, N_LETTER, call);
@@ -123,6 +135,14 @@ impl Alignment {
             }
         }
     }
+}
+
+/// How probable it is that a masked position gets letter `k`, where `letter` is and the alignment has `profile` `[22]`.
+pub(super) fn mask_probability(k: usize, letter: u8, profile: &[f32]) -> f32 {
+    let Some(p) = profile.get(k) else { return MASK };
+    let uniform = if k < 20 { 0.05 } else { 0. };
+    let same = if k == usize::from(letter) { 1. } else { 0. };
+    UNIFORM * uniform + PROFILE * p + SAME * same
 }
 
 /// The centre that agrees with a row at most positions; gaps and masked letters never agree. Of equal ones the first.
@@ -136,41 +156,6 @@ fn nearest(row: &[u8], centres: &[u8]) -> usize {
         }
     }
     best.0
-}
-
-/// Mean letters and deletions of each cluster, its centre included.
-struct Clusters {
-    profile: Vec<f32>,
-    deletion_mean: Vec<f32>,
-}
-
-impl Clusters {
-    fn new(
-        centres: &[u8],
-        deletions: &[f32],
-        extra: &[u8],
-        extra_deletions: &[f32],
-        assigned: &[usize],
-        n: usize,
-    ) -> Self {
-        let mut profile = vec![0f32; centres.len() * N_LETTER];
-        let mut deletion_sum = vec![0f32; centres.len()];
-        let mut count = vec![0f32; centres.len() / n];
-        for ((row, deletions), &cluster) in extra.chunks(n).zip(extra_deletions.chunks(n)).zip(assigned) {
-            count[cluster] += 1.;
-            for (i, (letter, deletion)) in row.iter().zip(deletions).enumerate() {
-                profile[(cluster * n + i) * N_LETTER + usize::from(*letter)] += 1.;
-                deletion_sum[cluster * n + i] += deletion;
-            }
-        }
-        for (at, (letter, deletion)) in centres.iter().zip(deletions).enumerate() {
-            let weight = (1e-6 + 1.) + count[at / n];
-            profile[at * N_LETTER + usize::from(*letter)] += 1.;
-            profile[at * N_LETTER..][..N_LETTER].iter_mut().for_each(|p| *p /= weight);
-            deletion_sum[at] = (deletion_sum[at] + deletion) / weight;
-        }
-        Self { profile, deletion_mean: deletion_sum }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Rotations and rigid frames on the host, in f64: few values, many compositions.
 
+mod superpose;
+
+pub use superpose::superpose;
+
 /// A point or a vector.
 pub type Vec3 = [f64; 3];
 

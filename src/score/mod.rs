@@ -1,6 +1,7 @@
 //! Logits and positions to confidences, by OpenFold3 0.5.0's formulas (AF3 SI 4.3.2, 5.7, 5.9): `core/metrics/confidence.py`,
 //! `sample_ranking.py`, `rasa.py`.
 pub mod af2;
+pub mod af2_design;
 mod bins;
 mod clash;
 mod disorder;

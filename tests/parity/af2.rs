@@ -346,9 +346,9 @@ fn embedders_of_a_monomer() -> Result<()> {
     let masks = Masks::new(&features, &Device::Cpu)?;
     let template = model.template.as_ref().context("model 1 has templates")?;
     for (k, one) in features.templates.iter().enumerate() {
-        let got = template.features(one, &Device::Cpu)?;
+        let got = template.features(one, &[], &Device::Cpu)?;
         assert_close(&format!("features of template {k}"), &got, &g.get("template/stack_in")?.get(k)?, LIMIT)?;
-        let got = template.embed(one, &masks.pair)?;
+        let got = template.embed(one, &[], &masks.pair)?;
         assert_close(&format!("template {k}"), &got, &g.get("template/single")?.get(k)?, LIMIT)?;
     }
     let query = get(&g, "template/query")?;

@@ -2,6 +2,7 @@
 mod af2;
 mod af2_complexes;
 mod af2_features;
+mod af2_filter;
 mod af2_passes;
 mod atoms;
 #[path = "../common/mod.rs"]

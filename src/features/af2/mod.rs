@@ -1,5 +1,6 @@
 //! What AF2's network is given: host arrays, monomer and multimer alike.
 mod clusters;
+pub mod design;
 mod entity;
 pub mod monomer;
 pub mod multimer;
@@ -40,6 +41,8 @@ pub struct Af2Features {
     pub extra_msa: ExtraMsa,
     /// Template slots, empty ones included: multimer counts them.
     pub templates: Vec<Template>,
+    /// `[n]`, or empty: monomer templates say nothing of pairs of residues of different groups.
+    pub template_group: Vec<i32>,
 }
 
 /// Rows with a cluster each.

@@ -64,7 +64,9 @@ impl Monomer {
                 watch(Part::ExtraBlock);
             }
         }
-        let rows = self.template.as_ref().map(|template| template.rows(features, &network.device));
+        // Without templates the network is that of the parameter sets that have no embedder of them.
+        let template = self.template.as_ref().filter(|_| !features.templates.is_empty());
+        let rows = template.map(|template| template.rows(features, &network.device));
         let (m, masks) = masks.with_rows(m, rows.transpose()?)?;
         for block in &network.evoformer {
             block.update(&m, &z, &masks)?;

@@ -90,25 +90,28 @@ impl TemplateEmbedder {
     /// Adds the templates to `z` `[1, n, n, c_z]` in place; `mask` `[1, n, n]`, 1 = real.
     pub fn add_to(&self, z: &Tensor, features: &Af2Features, mask: &Tensor) -> Result<()> {
         let real = features.templates.iter().filter(|t| t.is_real);
-        let embedded = real.map(|t| self.embed(t, mask)).collect::<Result<Vec<_>>>()?;
+        let embedded = real.map(|t| self.embed(t, &features.template_group, mask)).collect::<Result<Vec<_>>>()?;
         if embedded.is_empty() { Ok(()) } else { self.attend(z, &embedded) }
     }
 
-    /// Alg. 16: one template, `[1, n, n, c_t]`.
-    pub fn embed(&self, template: &Template, mask: &Tensor) -> Result<Tensor> {
-        let t = self.features(template, mask.device())?;
+    /// Alg. 16: one template, `[1, n, n, c_t]`; `groups` as [`Af2Features::template_group`].
+    pub fn embed(&self, template: &Template, groups: &[i32], mask: &Tensor) -> Result<Tensor> {
+        let t = self.features(template, groups, mask.device())?;
         self.blocks.iter().try_for_each(|block| block.update_attention_first(&t, mask))?;
         self.norm.forward(&t)
     }
 
     /// The pair features of a template, embedded: `[1, n, n, c_t]`.
-    pub fn features(&self, template: &Template, device: &Device) -> Result<Tensor> {
+    pub fn features(&self, template: &Template, groups: &[i32], device: &Device) -> Result<Tensor> {
         let n = template.restype.len();
         let (columns, bins) = (self.pair.columns()?, distances());
         let beta: Vec<_> = (0..n).map(|i| side_chain(template, i)).collect();
         let backbone: Vec<f32> = (0..n).map(|i| backbone_mask(template, i)).collect();
         pairs(n, self.c_t, device, |i, j, out| {
             add(out, columns.bias());
+            if groups.get(i) != groups.get(j) {
+                return;
+            }
             let both = backbone[i] * backbone[j]; // of all features
             if both == 0. {
                 return;

@@ -1,2 +1,3 @@
 //! AlphaFold2: from features to structures.
+pub mod filter;
 pub mod passes;

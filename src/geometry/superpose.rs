@@ -52,11 +52,9 @@ fn first_eigenvector(mut m: [[f64; 4]; 4]) -> [f64; 4] {
                     turn(&mut a, &mut b);
                     (row[p], row[q]) = (a, b);
                 }
-                for k in 0..4 {
-                    let [mut a, mut b] = [m[p][k], m[q][k]];
-                    turn(&mut a, &mut b);
-                    (m[p][k], m[q][k]) = (a, b);
-                }
+                let [mut a, mut b] = [m[p], m[q]];
+                a.iter_mut().zip(&mut b).for_each(|(a, b)| turn(a, b));
+                (m[p], m[q]) = (a, b);
             }
         }
     }

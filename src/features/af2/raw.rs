@@ -150,6 +150,7 @@ impl Raw {
             msa,
             extra_msa,
             templates: self.templates.clone(),
+            template_group: Vec::new(),
         }
     }
 

@@ -39,9 +39,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(e) = cause.downcast_ref::<PredictError>() {
         match e {
             PredictError::Memory { .. } => return Some(MEMORY),
-            PredictError::NoWeights { .. } => return Some(NO_INPUT),
+            PredictError::NoWeights { .. } | PredictError::NoParameters { .. } => return Some(NO_INPUT),
             PredictError::Usage(_) => return Some(USAGE),
-            PredictError::Features { .. } => return Some(DATA),
+            PredictError::Features { .. } | PredictError::Query(..) => return Some(DATA),
             // Transparent errors are not in the chain themselves.
             PredictError::FeatureFile(e) => return of_cause(e),
             PredictError::Weights(e) => return of_cause(e),

@@ -1,4 +1,5 @@
 //! The command line: the only place that prints, prompts or exits.
+mod af2;
 mod bench;
 mod doctor;
 mod exit;

@@ -13,14 +13,14 @@ pub struct Confidences<'a> {
     pub atom_plddts: &'a [f32],
     /// `[n_token, n_token]` probability of a distance below 8 Å.
     pub contact_probs: &'a [f32],
-    /// `[n_token, n_token]` in Å; row = token aligned on.
-    pub pae: &'a [f32],
+    /// `[n_token, n_token]` in Å; row = token aligned on; of models that have it.
+    pub pae: Option<&'a [f32]>,
     /// `[n_token]`.
     pub token_chain_ids: &'a [&'a str],
     /// `[n_token]`.
     pub token_res_ids: &'a [i32],
-    /// `[n_token, n_token]` in Å.
-    pub pde: &'a [f32],
+    /// `[n_token, n_token]` in Å; of models that have it.
+    pub pde: Option<&'a [f32]>,
 }
 
 /// What the summary holds. `n` chains, in the order of `chain_ids`.
@@ -58,6 +58,31 @@ pub struct Summary<'a> {
     pub warning: Option<&'a str>,
 }
 
+/// What the summary of an AlphaFold2 prediction holds.
+#[derive(Debug, Clone, Default)]
+pub struct Af2Summary<'a> {
+    /// `[n]`.
+    pub chain_ids: Vec<&'a str>,
+    /// `[n, n]` in Å; of models that have it.
+    pub chain_pair_pae_min: Option<Vec<f32>>,
+    /// `[n]` 0-100.
+    pub chain_plddt: Vec<f32>,
+    /// 0-1; of models that have it.
+    pub iptm: Option<f32>,
+    /// 0-1; of models that have it.
+    pub ptm: Option<f32>,
+    /// What predictions are ranked by.
+    pub ranking_score: f32,
+    /// 0-100.
+    pub avg_plddt: f32,
+    /// Passes after the first.
+    pub n_recycles: usize,
+    /// How far the last pass is from the one before, in Å; `None` of a single pass.
+    pub change: Option<f32>,
+    /// The model, such as `model_1_ptm`.
+    pub model: &'a str,
+}
+
 /// Decimals of scores between 0 and 1, as OpenFold3 writes them.
 const SCORE: u32 = 6;
 /// Decimals of distances in Å and of pLDDT.
@@ -73,16 +98,20 @@ pub fn format_confidences(c: &Confidences<'_>) -> String {
     numbers(&mut out, c.atom_plddts, VALUE);
     out += ",\n\"contact_probs\": ";
     matrix(&mut out, c.contact_probs, n, VALUE);
-    out += ",\n\"pae\": ";
-    matrix(&mut out, c.pae, n, VALUE);
+    if let Some(pae) = c.pae {
+        out += ",\n\"pae\": ";
+        matrix(&mut out, pae, n, VALUE);
+    }
     out += ",\n\"token_chain_ids\": ";
     array(&mut out, c.token_chain_ids, |out, id| *out += &string(id));
     out += ",\n\"token_res_ids\": ";
     array(&mut out, c.token_res_ids, |out, id| {
         let _ = write!(out, "{id}"); // writing to a text cannot fail
     });
-    out += ",\n\"pde\": ";
-    matrix(&mut out, c.pde, n, VALUE);
+    if let Some(pde) = c.pde {
+        out += ",\n\"pde\": ";
+        matrix(&mut out, pde, n, VALUE);
+    }
     out += "\n}\n";
     out
 }
@@ -116,6 +145,32 @@ pub fn format_summary(s: &Summary<'_>) -> String {
     if let Some(warning) = s.warning {
         fields.push(("warning", string(warning)));
     }
+    object(fields)
+}
+
+/// Formats the summary of an AlphaFold2 prediction.
+pub fn format_af2_summary(s: &Af2Summary<'_>) -> String {
+    let of = |write: &dyn Fn(&mut String)| {
+        let mut out = String::new();
+        write(&mut out);
+        out
+    };
+    let score = |x: f32| of(&|out| number(out, x, SCORE));
+    let mut fields = vec![("chain_ids", of(&|out| array(out, &s.chain_ids, |out, id| *out += &string(id))))];
+    if let Some(pae) = &s.chain_pair_pae_min {
+        fields.push(("chain_pair_pae_min", of(&|out| matrix(out, pae, s.chain_ids.len(), VALUE))));
+    }
+    fields.push(("chain_plddt", of(&|out| numbers(out, &s.chain_plddt, VALUE))));
+    fields.extend([("iptm", s.iptm), ("ptm", s.ptm)].into_iter().filter_map(|(key, x)| Some((key, score(x?)))));
+    fields.push(("ranking_score", score(s.ranking_score)));
+    fields.push(("avg_plddt", score(s.avg_plddt)));
+    fields.push(("n_recycles", s.n_recycles.to_string()));
+    fields.extend(s.change.map(|change| ("recycle_change", score(change))));
+    fields.push(("model", string(s.model)));
+    object(fields)
+}
+
+fn object(fields: Vec<(&str, String)>) -> String {
     let lines: Vec<_> = fields.into_iter().map(|(key, value)| format!(" \"{key}\": {value}")).collect();
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
@@ -197,10 +252,10 @@ mod tests {
             atom_chain_ids: &["A", "A", "\"B"],
             atom_plddts: &[50.126, 1.0, f32::NAN],
             contact_probs: &[0.0, 0.5, 0.5, 1.0],
-            pae: &[0.25, 31.0, 7.125, 0.25],
+            pae: Some(&[0.25, 31.0, 7.125, 0.25]),
             token_chain_ids: &["A", "\"B"],
             token_res_ids: &[1, 1],
-            pde: &[0.0; 4],
+            pde: Some(&[0.0; 4]),
         });
         assert_eq!(text.lines().count(), 9);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();

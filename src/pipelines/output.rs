@@ -112,9 +112,9 @@ pub fn pretty(value: &Value) -> Vec<u8> {
 }
 
 /// Per-atom and per-pair confidences.
-const CONFIDENCES: &str = "confidences.json";
+pub(super) const CONFIDENCES: &str = "confidences.json";
 /// Scores of the structure and its chains.
-const SUMMARY: &str = "summary_confidences.json";
+pub(super) const SUMMARY: &str = "summary_confidences.json";
 /// What a reader of an untrained model's files must know.
 const UNTRAINED: &str = "made with untrained random weights: this structure and its scores mean nothing";
 
@@ -216,10 +216,10 @@ pub fn write_sample(
         atom_chain_ids: &atom_chains,
         atom_plddts: &c.plddt,
         contact_probs: scored.contact_probs,
-        pae: &c.pae,
+        pae: Some(&c.pae),
         token_chain_ids: &token_chains,
         token_res_ids: &features.residue_index,
-        pde: &c.pde,
+        pde: Some(&c.pde),
     });
     store::write(&files.path(CONFIDENCES), confidences.as_bytes())?;
     paths.push(("confidences".to_owned(), files.path(CONFIDENCES)));
@@ -381,6 +381,13 @@ pub fn remove_results(folder: &Path, name: &str) -> Result<(), OutputError> {
         let files = SampleFiles { folder, name, seed, sample };
         for what in RESULTS.iter().rev() {
             remove(&files.path(what))?;
+        }
+        for pass in 0.. {
+            let structures = ["cif", "pdb"].map(|e| files.path(&format!("recycle-{pass}_model.{e}")));
+            if !structures.iter().any(|path| path.exists()) {
+                break;
+            }
+            structures.iter().try_for_each(|path| remove(path))?;
         }
         let _ = fs::remove_dir(folder.join(format!("seed-{seed}_sample-{sample}"))); // stays if it holds something else
     }

@@ -36,6 +36,27 @@ pub enum PredictError {
         /// Where they were looked for.
         looked: PathBuf,
     },
+    /// Parameter files of AlphaFold2 are not on this machine.
+    #[error(
+        "no weights of {model} for {} ({}); convert the official files with `fold weights convert af2 {example}`, or the whole \
+         archive alphafold_params_2022-12-06.tar, or give a converted file or their folder with --weights{}",
+        missing.join(", "), looked.display(), fewer(*n_found)
+    )]
+    NoParameters {
+        /// Name of the models.
+        model: &'static str,
+        /// Parameter sets that are not there.
+        missing: Vec<String>,
+        /// Where they were looked for.
+        looked: PathBuf,
+        /// Name of an official file.
+        example: String,
+        /// How many from the first on are there.
+        n_found: usize,
+    },
+    /// A query does not become features.
+    #[error("{0}: {1}")]
+    Query(String, String),
     /// The job would not fit the memory.
     #[error(
         "{query}: {n_token} tokens and {n_atom} atoms need about {needed:.1} GB, {available:.1} GB are free; {remedy}"
@@ -83,6 +104,11 @@ pub enum PredictError {
     /// The results cannot be written in a format that was asked for.
     #[error(transparent)]
     Output(#[from] output::OutputError),
+}
+
+/// What to do with the parameter sets that are there.
+fn fewer(n_found: usize) -> String {
+    if n_found == 0 { String::new() } else { format!(", or use those that are there with --num-models {n_found}") }
 }
 
 /// Which weights to use.
@@ -177,7 +203,9 @@ pub fn predict(plan: &Plan, progress: &mut dyn Progress) -> Result<Outcome, Pred
             Err(e) => outcome.failed.push((query.name.clone(), e)),
         }
     }
-    run.write_failures(&outcome)?;
+    if !plan.dry_run {
+        write_failures(&plan.out, &outcome)?;
+    }
     Ok(outcome)
 }
 
@@ -447,23 +475,20 @@ impl<'a> Run<'a> {
             remedy,
         })
     }
+}
 
-    /// `failed.json` lists the queries that failed; it is there only if some did.
-    fn write_failures(&self, outcome: &Outcome) -> Result<(), PredictError> {
-        let path = self.plan.out.join("failed.json");
-        if self.plan.dry_run {
-            return Ok(());
+/// `failed.json` in `out` lists the queries that failed; it is there only if some did.
+pub(super) fn write_failures(out: &Path, outcome: &Outcome) -> Result<(), PredictError> {
+    let path = out.join("failed.json");
+    if outcome.failed.is_empty() {
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(|source| StoreError::Write { path, source })?;
         }
-        if outcome.failed.is_empty() {
-            if path.exists() {
-                std::fs::remove_file(&path).map_err(|source| StoreError::Write { path, source })?;
-            }
-            return Ok(());
-        }
-        let list: Vec<_> =
-            outcome.failed.iter().map(|(name, error)| json!({"query": name, "error": error.to_string()})).collect();
-        Ok(store::write(&path, &output::pretty(&list.into()))?)
+        return Ok(());
     }
+    let list: Vec<_> =
+        outcome.failed.iter().map(|(name, error)| json!({"query": name, "error": error.to_string()})).collect();
+    Ok(store::write(&path, &output::pretty(&list.into()))?)
 }
 
 /// Checksum of what the network is given, without the reference positions where they follow from the seed.

@@ -78,15 +78,21 @@ pub fn file_name(name: &str) -> String {
 /// Checks the settings `wanted` against those that the folder's `run.json` was made with. `free` names settings that do
 /// not change a finished result. A folder without `run.json` fits anything.
 pub fn check_settings(folder: &Path, wanted: &serde_json::Value, free: &[&str]) -> Result<(), StoreError> {
-    let path = folder.join("run.json");
-    let bytes = match fs::read(&path) {
+    check_settings_in(&folder.join("run.json"), wanted, free)
+}
+
+/// As [`check_settings`], of the settings in the file `path`.
+pub fn check_settings_in(path: &Path, wanted: &serde_json::Value, free: &[&str]) -> Result<(), StoreError> {
+    let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(StoreError::Read { path, source }),
+        Err(source) => return Err(StoreError::Read { path: path.to_owned(), source }),
     };
+    let folder = path.parent().unwrap_or(path);
     let other = |difference: String| Err(StoreError::OtherSettings { path: folder.to_owned(), difference });
     let Ok(serde_json::Value::Object(found)) = serde_json::from_slice(&bytes) else {
-        return other("run.json is not one of this program".to_owned());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        return other(format!("{name} is not one of this program"));
     };
     let serde_json::Value::Object(wanted) = wanted else { return Ok(()) };
     let keys = wanted.keys().chain(found.keys().filter(|k| !wanted.contains_key(*k)));

@@ -6,6 +6,7 @@ mod bins;
 mod clash;
 mod disorder;
 mod frame;
+pub mod interface;
 mod sasa;
 mod tm;
 

@@ -104,7 +104,11 @@ fn usage() {
     folder.fails("predict q.json --seeds 1,x", USAGE, &["'x'", "--seeds"]);
     folder.fails("predict q.json --seeds 4294967296", USAGE, &["4294967296"]);
     folder.fails("predict q.json --threads 0", USAGE, &["'0'", "--threads"]);
-    folder.fails("predict q.json --model af9", USAGE, &["\"af9\"", "the models are openfold3 and untrained"]);
+    folder.fails(
+        "predict q.json --model af9",
+        USAGE,
+        &["\"af9\"", "the models are openfold3, af2, af2-multimer and untrained"],
+    );
     folder.fails("predict q.json --model untrained --weights w", USAGE, &["--model untrained takes no --weights"]);
     let chain = r#"{"chains": [{"molecule_type": "protein", "chain_ids": "A", "sequence": "MK"}]}"#;
     folder.write("two.json", format!(r#"{{"queries": {{"q": {chain}, "r": {chain}}}}}"#));

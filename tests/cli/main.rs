@@ -1,4 +1,5 @@
 //! The built program: messages, exit codes, output files.
+mod af2;
 mod bad_input;
 #[path = "../common/bad_queries.rs"]
 mod bad_queries;

@@ -1,3 +1,8 @@
-//! AlphaFold2: from features to structures.
+//! AlphaFold2: from queries to structures.
+mod colabfold;
 pub mod filter;
+mod memory;
+mod output;
+pub mod parameters;
 pub mod passes;
+pub mod predict;

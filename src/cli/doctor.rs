@@ -5,6 +5,9 @@ use super::exit;
 use super::ui;
 use super::weights::{weights_files, weights_folder};
 use crate::device::DeviceChoice;
+use crate::features::af2::Family;
+use crate::pipelines::af2::parameters::in_folder;
+use crate::pipelines::af2::peptides;
 use crate::pipelines::doctor::{Check, Kernels, doctor, kernels};
 
 /// Look at device, memory and weights, and check a short prediction against the official program's
@@ -19,12 +22,18 @@ pub struct Args {
     /// Instead, compare every fused operation on the device with plain tensor operations on the CPU
     #[arg(long)]
     kernels: bool,
+    /// Instead, predict two short peptides with the weights of a model (af2: model_1_ptm) and compare with published scores
+    #[arg(long, value_name = "MODEL", value_parser = ["af2"], conflicts_with = "kernels")]
+    weights: Option<String>,
 }
 
 /// Runs the subcommand; the exit code is 0 only if everything is as it should be.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.kernels {
         return check_kernels(args.device);
+    }
+    if args.weights.is_some() {
+        return check_peptides(args.device);
     }
     let folder = weights_folder()?;
     let report = doctor(args.device, &weights_files(&folder)?)?;
@@ -66,6 +75,41 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     ui::print(&text)?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(exit::SOME_FAILED) })
+}
+
+/// The table of `--weights`; the exit code is 0 only if the published scores are met.
+fn check_peptides(device: DeviceChoice) -> anyhow::Result<ExitCode> {
+    let files = in_folder(&weights_folder()?, Family::Monomer, 1)?;
+    let mut text = String::new();
+    let mut wrong = 0;
+    for file in &files {
+        text += &format!("weights  af2 {}  {}\n", file.release, file.path.display());
+        for check in peptides::check(file, device)? {
+            let published = check.published;
+            let verdict = if check.passed() { "ok" } else { "FAILED" };
+            wrong += usize::from(!check.passed());
+            text += &format!(
+                "check    {verdict}: {} {}, pLDDT {:.1}, published {}; pTM {:.4}, published {}; {:.1} s\n",
+                published.name,
+                published.sequence,
+                check.plddt,
+                published.plddt,
+                check.ptm,
+                published.ptm,
+                check.elapsed.as_secs_f64()
+            );
+        }
+    }
+    if wrong > 0 {
+        text += &format!(
+            "         more than {} or {} away: these are not the published weights (fold weights verify), or this device is \
+             wrong: try --device cpu, and report it with this output\n",
+            peptides::Check::PLDDT_LIMIT,
+            peptides::Check::PTM_LIMIT
+        );
+    }
+    ui::print(&text)?;
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::SOME_FAILED) })
 }
 
 /// The table of `--kernels`; the exit code is 0 only if every operation agrees.

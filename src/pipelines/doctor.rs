@@ -9,6 +9,7 @@ use crate::assembly::Assembly;
 use crate::device::{self, DeviceChoice, DeviceError, Memory};
 use crate::features::af3::{feature_noise, featurise};
 use crate::features::noise::TorchGenerator;
+use crate::models::af2::AlphaFold2;
 use crate::models::af3::sample::sample;
 use crate::models::openfold3::{OpenFold3, config};
 use crate::ops::{self, Check as KernelCheck};
@@ -110,7 +111,10 @@ fn name(device: &Device) -> &'static str {
 fn look(path: &Path) -> Result<String, DoctorError> {
     let weights = Weights::open(path, &Device::Cpu)?;
     let entry = |key: &str| weights.metadata(key).unwrap_or("unknown").to_owned();
-    OpenFold3::load(&weights.config()?, &weights)?;
+    match entry("model").as_str() {
+        "af2" | "af2-multimer" => drop(AlphaFold2::load(&weights.config()?, &weights)?),
+        _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
+    }
     Ok(format!("{} {}", entry("model"), entry("release")))
 }
 

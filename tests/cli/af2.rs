@@ -343,3 +343,32 @@ fn a_query_that_does_not_fit_is_listed_and_the_others_are_done() {
     assert_eq!(place.json("both/failed.json")[0]["query"], "huge");
     assert!(place.path().join("both/small/small_model.cif").is_file());
 }
+
+/// Random weights do not give the published scores of the peptides: the doctor says so, and what the scores are.
+#[test]
+fn the_doctor_tells_random_weights_from_the_published() {
+    let place = Place::new();
+    let output = place.command("doctor --weights af2 --device cpu").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for what in
+        ["af2 model_1_ptm", "5AWL_1 YYDPETGTWY, pLDDT ", "published 94.2", "6A5J IKKILSKIKKLLK", "published 0.0455"]
+    {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+    assert_eq!(text.matches("FAILED").count(), 2, "{text}");
+
+    // All weights of the folder are looked at, whatever their model.
+    let output = place.succeed("doctor --device cpu");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("weights  af2 model_2_ptm") && text.contains("weights  af2-multimer model_1_multimer_v3"),
+        "{text}"
+    );
+
+    fs::remove_dir_all(place.path().join("weights")).unwrap();
+    let (message, code) = place.refused("doctor --weights af2");
+    assert!(code == 66 && message.contains("params_model_1_ptm.npz"), "{message}");
+    let (message, code) = place.refused("doctor --weights openfold3");
+    assert!(code == 2 && message.contains("af2"), "{message}");
+}

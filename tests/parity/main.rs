@@ -4,6 +4,7 @@ mod af2_complexes;
 mod af2_features;
 mod af2_filter;
 mod af2_passes;
+mod af2_recorded;
 mod atoms;
 #[path = "../common/mod.rs"]
 mod common;

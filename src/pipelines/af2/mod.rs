@@ -5,4 +5,5 @@ mod memory;
 mod output;
 pub mod parameters;
 pub mod passes;
+pub mod peptides;
 pub mod predict;

@@ -22,6 +22,15 @@ pub fn amino_acid(letter: u8) -> Option<u8> {
     LETTERS.iter().position(|&l| l == letter).map(|i| i as u8)
 }
 
+/// Restype of a component code: a standard amino acid, or the one that a modified residue was made of (`data/parents.tsv`); `None` for
+/// others.
+pub fn of_code(code: &str) -> Option<u8> {
+    let parent =
+        include_str!("data/parents.tsv").lines().skip(1).find_map(|l| l.split_once('\t').filter(|(c, _)| *c == code));
+    let code = parent.map_or(code, |(_, parent)| parent);
+    CODES[..20].iter().position(|&c| c == code).map(|i| i as u8)
+}
+
 /// Restype of an upper-case letter of a protein alignment: any letter that is no amino acid is unknown, `-` is the gap.
 pub fn alignment_letter(letter: u8) -> u8 {
     if letter == b'-' { GAP } else { amino_acid(letter).unwrap_or(UNKNOWN) }
@@ -56,6 +65,9 @@ mod tests {
         assert_eq!(amino_acid(b'V'), Some(19));
         assert_eq!(amino_acid(b'X'), Some(UNKNOWN));
         assert_eq!(amino_acid(b'U'), None);
+        assert_eq!([of_code("ALA"), of_code("MSE"), of_code("UNK"), of_code("HOH")], [Some(0), Some(12), None, None]);
+        let parents = include_str!("data/parents.tsv").lines().skip(1).map(|l| l.split_once('\t').unwrap());
+        assert!(parents.clone().count() > 50 && parents.into_iter().all(|(code, _)| of_code(code).is_some()));
         assert_eq!(alignment_letter(b'B'), UNKNOWN);
         assert_eq!(alignment_letter(b'-'), GAP);
     }

@@ -5,3 +5,4 @@ pub mod array;
 pub mod msa;
 pub mod noise;
 pub mod pairing;
+pub mod template;

@@ -1,7 +1,9 @@
 //! Bytes to plain structs and back; no chemistry, no tensors.
 pub mod a3m;
+pub mod cif;
 pub mod colabfold;
 pub mod confidence;
+pub mod coordinates;
 pub mod fasta;
 pub mod mmcif;
 pub mod pdb;

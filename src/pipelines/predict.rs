@@ -186,6 +186,14 @@ pub fn predict(plan: &Plan, progress: &mut dyn Progress) -> Result<Outcome, Pred
     if plan.save_features.is_some() && (plan.queries.len() != 1 || plan.seeds.len() != 1) {
         return Err(PredictError::Usage("--save-features is for one query and one seed".to_owned()));
     }
+    let chains = plan.queries.iter().flat_map(|query| query.chains.iter().map(move |chain| (query, chain)));
+    if let Some((query, chain)) = chains.into_iter().find(|(_, chain)| !chain.templates.is_empty()) {
+        let (query, id) = (&query.name, &chain.ids[0]);
+        let message = format!(
+            "{query}: chain {id} has templates, which are for AlphaFold2's models: take them out to predict without"
+        );
+        return Err(PredictError::Usage(message));
+    }
     progress.stage("loading");
     let run = Run::open(plan)?;
     if plan.weights == WeightsChoice::Untrained {

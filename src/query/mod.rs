@@ -8,11 +8,13 @@ mod fault;
 mod json;
 mod msa;
 mod openfold3;
+mod template;
 
 use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, FaultKind, QueryErrors};
 pub use msa::{MAIN_ORDER, MsaFile, PAIRED_NAME, PAIRING_NAME, Representative, species};
+pub use template::{Template, TemplateChain, template_chains};
 
 use crate::chem::restype;
 
@@ -55,13 +57,15 @@ pub struct Chain {
     pub main_msas: Vec<MsaFile>,
     /// Alignments whose rows belong to those of the other chains, row by row.
     pub paired_msas: Vec<MsaFile>,
+    /// Structures to lay on it.
+    pub templates: Vec<Template>,
 }
 
 impl Chain {
     /// A chain without alignments.
     pub fn new(ids: Vec<String>, sequence: String) -> Self {
-        let (description, main_msas, paired_msas) = (None, Vec::new(), Vec::new());
-        Self { ids, sequence, cyclic: false, description, main_msas, paired_msas }
+        let (main_msas, paired_msas, templates) = (Vec::new(), Vec::new(), Vec::new());
+        Self { ids, sequence, cyclic: false, description: None, main_msas, paired_msas, templates }
     }
 }
 

@@ -161,7 +161,7 @@ impl Loader {
         files
     }
 
-    fn find(&self, given: &str) -> Option<PathBuf> {
+    pub fn find(&self, given: &str) -> Option<PathBuf> {
         if given.is_empty() || given.contains('\0') {
             return None;
         }
@@ -169,7 +169,7 @@ impl Loader {
         [self.folder.join(given), PathBuf::from(given)].into_iter().find(|p| p.exists())
     }
 
-    fn tried(&self, given: &str) -> String {
+    pub fn tried(&self, given: &str) -> String {
         let here = self.folder.join(given);
         if given.is_empty() {
             "the path is empty".to_owned()

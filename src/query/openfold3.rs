@@ -9,11 +9,11 @@ use jsonc_parser::ast::Value;
 
 use super::json::{Fields, Node, Reader, is_empty, nearest, syntax_tree};
 use super::msa::{Loader, MsaFile, PAIRED_NAME, PAIRING_NAME, Role, main_rank, species};
-use super::{Chain, Query, QueryErrors, QuerySet, folder_of, sequence_faults};
+use super::{Chain, Query, QueryErrors, QuerySet, folder_of, sequence_faults, template};
 
 const QUERY_KEYS: [&str; 7] =
     ["query_name", "chains", "use_msas", "use_paired_msas", "use_main_msas", "covalent_bonds", "pocket_constraint"];
-const CHAIN_KEYS: [&str; 16] = [
+const CHAIN_KEYS: [&str; 17] = [
     "molecule_type",
     "chain_ids",
     "description",
@@ -29,7 +29,8 @@ const CHAIN_KEYS: [&str; 16] = [
     "template_cif_chain_ids",
     "sdf_file_path",
     "cyclic",
-    "use_msas", // not of a chain: known here for a better message
+    "templates", // ours: see super::template
+    "use_msas",  // not of a chain: known here for a better message
 ];
 /// Fields of a chain that are valid and that this version does not serve, and what they are for.
 const NOT_SERVED: [(&str, &str); 8] = [
@@ -192,8 +193,11 @@ fn chain(
     };
     let main_msas = msas("main_msa_file_paths", Role::Main);
     let paired_msas = msas("paired_msa_file_paths", Role::Paired);
+    let n_res = sequence.as_ref().map(String::len);
+    let templates = fields.get("templates").map(|node| template::read(node, n_res, reader, loader)).unwrap_or_default();
     protein?;
-    Some(Chain { ids: chain_ids?, sequence: sequence?, cyclic, description, main_msas, paired_msas })
+    let (ids, sequence) = (chain_ids?, sequence?);
+    Some(Chain { ids, sequence, cyclic, description, main_msas, paired_msas, templates })
 }
 
 fn chain_ids(

@@ -5,6 +5,7 @@ mod af2_features;
 mod af2_filter;
 mod af2_passes;
 mod af2_recorded;
+mod af2_templates;
 mod atoms;
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,16 +1,15 @@
 //! A designed binder beside its target, and alone, as ColabDesign 1.1.1 gives them to AlphaFold2's monomer models: protocols `binder`
 //! with a binder chain (`af/prep.py`, `_prep_binder` and `prep_pdb`; `af/inputs.py`) and `hallucination`.
+use super::atom37::{atom37, beta};
 use super::{Af2Features, ExtraMsa, Msa, N_ATOM37, N_LETTER, Template};
 use crate::chem::atom_layout::{C, CA, CB, N};
 use crate::chem::restype::UNKNOWN;
-use crate::geometry::{Vec3, cross, dot, minus, plus, times};
+use crate::query::TemplateChain;
 
 /// Residue type of a template that does not show it: a gap.
 const GAP: u8 = 21;
 /// What separates the numbers of two chains.
 const CHAIN_GAP: i32 = 50;
-/// Length of CA-CB in Å, angle N-CA-CB and torsion C-N-CA-CB of a CB that is put in.
-const IDEAL_CB: (f64, f64, f64) = (1.522, 1.927, -2.143);
 
 /// A chain of a structure, residue by residue.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -214,14 +213,21 @@ impl KnownChain {
     }
 }
 
-/// Where CB is by the backbone, also of one that is not whole: `_np_get_cb`.
-fn beta([n, ca, c]: [Vec3; 3]) -> Vec3 {
-    let unit = |v: Vec3| times(v, 1. / (dot(v, v) + 1e-8).sqrt());
-    let (length, angle, torsion) = IDEAL_CB;
-    let axis = unit(minus(n, ca));
-    let normal = unit(cross(minus(n, c), axis));
-    let along = plus(times(axis, angle.cos()), times(cross(normal, axis), angle.sin() * torsion.cos()));
-    plus(ca, times(minus(along, times(normal, angle.sin() * torsion.sin())), length))
+impl From<&TemplateChain> for KnownChain {
+    /// A chain of a structure file, residues without atoms left out.
+    fn from(chain: &TemplateChain) -> Self {
+        let mut known = Self::default();
+        for (residue, restype) in chain.residues.iter().zip(&chain.restype) {
+            let (positions, mask) = atom37(residue);
+            if mask.contains(&1.) {
+                known.restype.push(*restype);
+                known.residue_index.push(residue.number.unwrap_or_default());
+                known.positions.extend(positions);
+                known.mask.extend(mask);
+            }
+        }
+        known
+    }
 }
 
 #[cfg(test)]

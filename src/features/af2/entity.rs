@@ -1,7 +1,7 @@
 //! The distinct sequences of a query with their copies, alignments and templates.
-use super::Template;
 use super::monomer::{Alignment, GAP, letter};
 use super::raw::{ChainCopy, RawError};
+use super::{Template, template};
 use crate::chem::restype::{UNKNOWN, amino_acid};
 use crate::io::a3m;
 use crate::query::{Chain, MAIN_ORDER, PAIRING_NAME, Query};
@@ -32,8 +32,11 @@ pub(super) fn entities(query: &Query) -> Result<Vec<Entity>, RawError> {
             None => sequences.push(vec![c]),
         }
     }
-    let mut entities: Vec<Entity> =
-        sequences.iter().enumerate().map(|(index, chains)| Entity::new(index, query, chains)).collect();
+    let mut entities: Vec<Entity> = sequences
+        .iter()
+        .enumerate()
+        .map(|(index, chains)| Entity::new(index, query, chains))
+        .collect::<Result<_, _>>()?;
     pair(query, &mut entities)?;
     Ok(entities)
 }
@@ -89,21 +92,24 @@ fn converted(rows: &a3m::Alignment) -> Alignment {
 }
 
 impl Entity {
-    fn new(index: usize, query: &Query, chains: &[usize]) -> Self {
+    fn new(index: usize, query: &Query, chains: &[usize]) -> Result<Self, RawError> {
         let of = || chains.iter().map(|&c| &query.chains[c]);
         let sequence = query.chains[chains[0]].sequence.as_bytes();
         let copy = |c: usize, id: &String| ChainCopy { chain: c, id: id.clone(), n_res: sequence.len() };
         let copies = chains.iter().flat_map(|&c| query.chains[c].ids.iter().map(move |id| copy(c, id)));
         let main = of().find_map(main_rows);
         let paired = of().find_map(|chain| chain.paired_msas.first());
-        Self {
+        let restype: Vec<u8> = sequence.iter().map(|c| amino_acid(*c).unwrap_or(UNKNOWN)).collect();
+        let with_templates = of().find(|chain| !chain.templates.is_empty());
+        let templates = with_templates.map(|chain| template::of_chain(chain, &restype)).transpose()?;
+        Ok(Self {
             index,
-            restype: sequence.iter().map(|c| amino_acid(*c).unwrap_or(UNKNOWN)).collect(),
+            restype,
             copies: copies.collect(),
             unpaired: main.filter(|_| query.use_msas && query.use_main_msas),
             paired: paired.filter(|_| query.use_msas && query.use_paired_msas).map(|file| converted(&file.alignment)),
-            templates: Vec::new(),
-        }
+            templates: templates.unwrap_or_default(),
+        })
     }
 
     /// The sequence as a row.

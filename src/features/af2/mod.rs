@@ -1,11 +1,14 @@
 //! What AF2's network is given: host arrays, monomer and multimer alike.
+pub mod atom37;
 mod clusters;
 pub mod design;
 mod entity;
+pub mod guess;
 pub mod monomer;
 pub mod multimer;
 pub mod philox;
 pub mod raw;
+pub mod template;
 pub mod threefry;
 pub mod torsion;
 

@@ -1,8 +1,11 @@
 //! A query as AF2's models take it, before anything is drawn: chains in the official order, their alignment rows beside and below each
 //! other. As ColabFold 1.6.3 builds it: `batch.py` (`generate_input_feature`, `process_multimer_features`), `input.py` (`pair_msa`), and
 //! `feature_processing.py`, `msa_pairing.py` of its AlphaFold.
+use std::path::PathBuf;
+
 use super::entity::{Entity, entities};
 use super::monomer::{Alignment, GAP, Sampling};
+use super::template::TemplateFault;
 use super::{Af2Features, Template, multimer};
 use crate::query::Query;
 
@@ -46,6 +49,24 @@ pub enum RawError {
         /// Name of the alignment.
         file: String,
     },
+    /// A template that cannot be used.
+    #[error("chain {id}: template {}: {fault}", path.display())]
+    Template {
+        /// Id of the chain.
+        id: String,
+        /// The template's file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: TemplateFault,
+    },
+    /// Templates of a complex in a monomer model.
+    #[error(
+        "chain {id} has templates, and monomer models take none of complexes: use a multimer model, or take them out"
+    )]
+    TemplatesOfComplex {
+        /// Id of the chain.
+        id: String,
+    },
 }
 
 /// A chain of the features.
@@ -86,7 +107,7 @@ impl Raw {
     /// The features of `query`.
     ///
     /// # Errors
-    /// If paired rows do not fit, or are asked for in a way that is not served.
+    /// If paired rows or templates do not fit, or are asked for in a way that is not served.
     pub fn new(query: &Query, family: Family) -> Result<Self, RawError> {
         let entities = entities(query)?;
         let copies =
@@ -111,6 +132,10 @@ impl Raw {
             raw.sym_id.resize(n, sym);
         }
         let complex = raw.chains.len() > 1;
+        if let Some(entity) = entities.iter().find(|e| complex && family == Family::Monomer && !e.templates.is_empty())
+        {
+            return Err(RawError::TemplatesOfComplex { id: entity.copies[0].id.clone() });
+        }
         raw.alignment = match family {
             Family::Monomer if complex => side_by_side(&raw.restype, &entities),
             Family::Monomer => entities[0].own_rows(),

@@ -62,7 +62,7 @@ fn alignment_features_of_a_multimer() -> Result<()> {
     let g = Golden::open("af2/complexes.safetensors")?;
     for case in CASES {
         let raw = Raw::new(&read(case)?, Family::Multimer)?;
-        let (max_msa, max_extra_msa) = raw.sizes(Some((6, 5)), false);
+        let (max_msa, max_extra_msa) = raw.sizes(Some((6, 5)));
         ensure!((max_msa, max_extra_msa) == (6, 5), "{case} has {} rows", raw.n_row());
         for seed in [0, 5] {
             let sampling = Sampling { max_msa, max_extra_msa, seed, n_pass: 2 };

@@ -93,7 +93,7 @@ fn templates_of_a_monomer() -> Result<()> {
     let templates = format!("{}, {}", object("one")?, object("gaps")?);
     alignment.chains[0].templates = query(&[(A, &templates)])?.chains.remove(0).templates;
     let raw = Raw::new(&alignment, Family::Monomer)?;
-    let (max_msa, max_extra_msa) = raw.sizes(Some((8, 3)), true);
+    let (max_msa, max_extra_msa) = raw.sizes(Some((8, 3)));
     let sampling = Sampling { max_msa, max_extra_msa, seed: 4, n_pass: 2 };
     for pass in 0..2 {
         let got = raw.pass(&sampling, pass);

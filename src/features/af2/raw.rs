@@ -181,17 +181,16 @@ impl Raw {
 
     /// Cluster centres and other rows for `--max-msa` `(512, 1024)`, or what the models were made for, where the alignment has so many.
     ///
-    /// `use_templates`: a monomer model with templates gives four of its rows to them.
-    pub fn sizes(&self, max_msa: Option<(usize, usize)>, use_templates: bool) -> (usize, usize) {
+    /// Of a monomer with templates four rows less are centres, for all models: ColabFold makes the features once, for model 1.
+    pub fn sizes(&self, max_msa: Option<(usize, usize)>) -> (usize, usize) {
         let (max_seq, max_extra) = max_msa.unwrap_or(match self.family {
             Family::Monomer => (512, 5120),
             Family::Multimer => (508, 2048),
         });
-        let reserved = if use_templates && self.family == Family::Monomer { MAX_TEMPLATES } else { 0 };
-        // The official count of rows includes those of templates, which only monomer models take out again.
-        let n_row = self.n_row() + if use_templates { MAX_TEMPLATES } else { 0 };
+        let of_templates = if self.family == Family::Monomer && !self.templates.is_empty() { MAX_TEMPLATES } else { 0 };
+        let n_row = self.n_row() + of_templates;
         let max_seq = max_seq.min(n_row);
-        (max_seq.saturating_sub(reserved).max(1), max_extra.min(n_row - max_seq).max(1))
+        (max_seq.saturating_sub(of_templates).max(1), max_extra.min(n_row - max_seq).max(1))
     }
 }
 

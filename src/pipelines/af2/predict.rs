@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
             let is_complex = raw.chains.len() > 1;
             let has_errors = plan.models.iter().all(|m| m.config.heads.n_pae.is_some());
             let ranking = if is_complex && has_errors { Ranking::Interface } else { Ranking::Plddt };
-            let rows = raw.sizes(plan.max_msa, false);
+            let rows = raw.sizes(plan.max_msa);
             let assembly = Assembly::new(query);
             jobs.push(Job { query, assembly, raw, name, folder, rows, ranking, failure: None });
         }

@@ -108,17 +108,17 @@ impl Rows {
 fn main_rows(query: &Query, representative: &Representative) -> Alignment {
     let chain = &query.chains[representative.main];
     let named = |name: &str| chain.main_msas.iter().find(|f| f.name == name);
-    let files: Vec<_> = MAIN_ORDER.iter().filter_map(|(name, _)| named(name)).collect();
+    let files: Vec<_> = MAIN_ORDER.iter().filter_map(|(name, limit)| Some((named(name)?, *limit))).collect();
     let own = Alignment::of_query("query", chain.sequence.as_bytes());
-    let alignments: Vec<&Alignment> = if files.is_empty() || !query.use_main_msas {
-        vec![&own]
+    let alignments: Vec<(&Alignment, usize)> = if files.is_empty() || !query.use_main_msas {
+        vec![(&own, 1)]
     } else {
-        files.iter().map(|f| f.alignment.as_ref()).collect()
+        files.iter().map(|(f, limit)| (f.alignment.as_ref(), *limit)).collect()
     };
     let mut seen = HashSet::new();
     let mut rows = Alignment { n_column: own.n_column, ..Alignment::default() };
-    for alignment in alignments {
-        for i in 0..alignment.n_row() {
+    for (alignment, limit) in alignments {
+        for i in 0..alignment.n_row().min(limit) {
             if seen.insert(alignment.row(i)) {
                 rows.push(String::new(), alignment.row(i), alignment.row_deletions(i));
             }

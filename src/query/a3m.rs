@@ -13,15 +13,14 @@ use super::{Chain, Query, QueryErrors, QuerySet, chain_id, clean_name, sequence_
 use crate::io::a3m::{self, Alignment};
 use crate::io::fasta::lines;
 
-/// Name of the alignment in the stacking order, and its rows at most.
-const MAIN: (&str, usize) = MAIN_ORDER[MAIN_ORDER.len() - 1];
+/// Name of the alignment in the stacking order.
+const MAIN: &str = MAIN_ORDER[MAIN_ORDER.len() - 1].0;
 
 /// Reads an a3m text; `None`: there are faults.
 pub(super) fn read(text: &str, path: &Path, errors: &mut QueryErrors) -> Option<QuerySet> {
     let bare = lines(text).map(|l| l.trim_matches('\0'));
     let (first_line, first) = (1..).zip(bare).find(|(_, l)| !l.trim().is_empty()).unwrap_or_default();
-    // Rows of one chain each are sorted out below, so that the limit of one chain cannot be the limit of the file.
-    let mut alignment = match a3m::parse(text, if first.starts_with('#') { usize::MAX } else { MAIN.1 }) {
+    let mut alignment = match a3m::parse(text, usize::MAX) {
         Ok(alignment) => alignment,
         Err(faults) => {
             for fault in faults {
@@ -56,18 +55,16 @@ pub(super) fn read(text: &str, path: &Path, errors: &mut QueryErrors) -> Option<
             errors.data(line, &place, message);
         }
         let mut chain = Chain::new(ids.by_ref().take(part.copies).collect(), sequence);
-        let (mut main, mut paired) = split(&alignment, &parts, k);
-        main = truncated(main, MAIN.1);
-        paired = truncated(paired, PAIRED_NAME.1);
+        let (main, paired) = split(&alignment, &parts, k);
         let file = |name: &str, rows: Alignment| MsaFile {
             name: name.to_owned(),
             representative: format!("chain {}", k + 1),
             path: path.to_owned(),
             alignment: Arc::new(rows),
         };
-        chain.main_msas.push(file(MAIN.0, main));
+        chain.main_msas.push(file(MAIN, main));
         if parts.len() > 1 {
-            chain.paired_msas.push(file(PAIRED_NAME.0, paired));
+            chain.paired_msas.push(file(PAIRED_NAME, paired));
         }
         chains.push(chain);
     }
@@ -163,13 +160,6 @@ fn split(alignment: &Alignment, parts: &[Part], k: usize) -> (Alignment, Alignme
         main.deletions.extend(own.deletions);
     }
     (main, paired)
-}
-
-fn truncated(mut alignment: Alignment, n_row: usize) -> Alignment {
-    alignment.names.truncate(n_row);
-    alignment.letters.truncate(n_row * alignment.n_column);
-    alignment.deletions.truncate(n_row * alignment.n_column);
-    alignment
 }
 
 #[cfg(test)]

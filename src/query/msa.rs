@@ -10,7 +10,7 @@ use crate::chem::restype;
 use crate::io::a3m::{self, Alignment};
 use crate::io::stockholm;
 
-/// Names of main alignments in the order in which they are stacked, each with the rows that are read at most
+/// Names of main alignments in the order in which they are stacked, each with the rows that OpenFold3 takes of it; all are read
 /// (`projects/of3_all_atom/config/dataset_config_components.py` of OpenFold3 0.5.0).
 pub const MAIN_ORDER: [(&str, usize); 13] = [
     ("uniref90_hits", 10_000),
@@ -27,10 +27,10 @@ pub const MAIN_ORDER: [(&str, usize); 13] = [
     ("mmseqs_colabfold", 10_000_000),
     ("colabfold_main", 16_384),
 ];
-/// Name of the alignment whose rows are paired by species; it adds no main rows.
+/// Name of the alignment whose rows are paired by species, and the rows that are read of it; it adds no main rows.
 pub const PAIRING_NAME: (&str, usize) = ("uniprot_hits", 50_000);
 /// Name of an alignment whose rows are paired already.
-pub const PAIRED_NAME: (&str, usize) = ("colabfold_paired", 8_192);
+pub const PAIRED_NAME: &str = "colabfold_paired";
 
 /// An alignment with the name that tells its use.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,12 +55,13 @@ pub(super) enum Role {
 impl Role {
     /// Rows to read of a file of this name; `None`: the file has another use or none.
     fn limit(self, name: &str) -> Option<usize> {
-        self.names().into_iter().find(|(known, _)| *known == name).map(|(_, limit)| limit)
+        let known = self.names().contains(&name);
+        known.then_some(if name == PAIRING_NAME.0 { PAIRING_NAME.1 } else { usize::MAX })
     }
 
-    fn names(self) -> Vec<(&'static str, usize)> {
+    fn names(self) -> Vec<&'static str> {
         match self {
-            Self::Main => MAIN_ORDER.into_iter().chain([PAIRING_NAME]).collect(),
+            Self::Main => MAIN_ORDER.into_iter().chain([PAIRING_NAME]).map(|(name, _)| name).collect(),
             Self::Paired => vec![PAIRED_NAME],
         }
     }
@@ -203,7 +204,7 @@ fn candidates(
     node: &Node<'_, '_>,
     reader: &mut Reader<'_>,
 ) -> Vec<(PathBuf, String)> {
-    let known: Vec<_> = role.names().into_iter().map(|(name, _)| name).collect();
+    let known = role.names();
     let uses = known.join(", ");
     if path.is_dir() {
         let representative = stem(path);
@@ -228,7 +229,7 @@ fn candidates(
         "a3m" | "sto" if role.limit(&name).is_some() => {}
         "a3m" | "sto" => {
             let other = match role {
-                Role::Main if name == PAIRED_NAME.0 => "it belongs under paired_msa_file_paths".to_owned(),
+                Role::Main if name == PAIRED_NAME => "it belongs under paired_msa_file_paths".to_owned(),
                 Role::Paired if Role::Main.limit(&name).is_some() => "it belongs under main_msa_file_paths".to_owned(),
                 _ => match nearest(&name, &known) {
                     Some(near) => format!("did you mean {near}?"),

@@ -283,7 +283,7 @@ fn check_pairing(query: &Query, nodes: &[Node<'_, '_>], reader: &mut Reader<'_>)
     if let Some((chain, first)) = counts.next() {
         let id = &query.chains[chain].ids[0];
         for (other, n) in counts.filter(|&(_, n)| n != first) {
-            let name = PAIRED_NAME.0;
+            let name = PAIRED_NAME;
             let message =
                 format!("{name} has {n} rows, that of chain {id} has {first}: rows are paired by their number");
             reader.fault(&place(other, "paired_msa_file_paths"), message);

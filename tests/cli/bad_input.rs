@@ -110,6 +110,13 @@ fn usage() {
         &["\"af9\"", "the models are openfold3, af2, af2-multimer and untrained"],
     );
     folder.fails("predict q.json --model untrained --weights w", USAGE, &["--model untrained takes no --weights"]);
+    let template = format!(r#""templates": [{{"path": "{}"}}], "sequence""#, fixture("af2/template.cif").display());
+    folder.write("t.json", QUERY.replace(r#""sequence""#, &template));
+    folder.fails(
+        "predict t.json --model untrained",
+        USAGE,
+        &["q: chain A has templates, which are for AlphaFold2's models"],
+    );
     let chain = r#"{"chains": [{"molecule_type": "protein", "chain_ids": "A", "sequence": "MK"}]}"#;
     folder.write("two.json", format!(r#"{{"queries": {{"q": {chain}, "r": {chain}}}}}"#));
     folder.write("f.safetensors", "");

@@ -4,6 +4,7 @@ mod clusters;
 pub mod design;
 mod entity;
 pub mod guess;
+mod introsort;
 pub mod monomer;
 pub mod multimer;
 pub mod philox;

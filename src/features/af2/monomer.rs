@@ -1,4 +1,6 @@
 //! Alignment features of the monomer models: AF2 SI 1.2.6 and 1.2.7, `alphafold/model/tf/data_transforms.py`.
+use rayon::prelude::*;
+
 use super::clusters::{Clusters, RowsRef};
 use super::philox::Philox;
 use super::{ExtraMsa, Msa, N_LETTER};
@@ -102,7 +104,7 @@ impl Alignment {
         self.mask(&mut letters, op(1), op(2), call);
 
         let (extra_letters, extra_deletions) = gather(extra);
-        let members: Vec<_> = extra_letters.chunks(n).map(|row| (vec![nearest(row, &letters)], 1.)).collect();
+        let members: Vec<_> = extra_letters.par_chunks(n).map(|row| (vec![nearest(row, &letters)], 1.)).collect();
         let centre_rows = RowsRef { letters: &letters, deletions: &deletions };
         let extra_rows = RowsRef { letters: &extra_letters, deletions: &extra_deletions };
         let clusters = Clusters::new(centre_rows, extra_rows, &members, 1e-6 + 1., n);

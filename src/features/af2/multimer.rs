@@ -5,18 +5,23 @@ use rayon::prelude::*;
 use super::clusters::{Clusters, RowsRef};
 use super::monomer::{Alignment, GAP, MASK_FRACTION, N_ALIGNED, Sampling, mask_probability};
 use super::threefry::Key;
-use super::{ExtraMsa, Msa, N_LETTER};
+use super::{ExtraMsa, Msa, N_LETTER, introsort};
 
 /// Added to probabilities before their logarithm, and inside Gumbel noise.
 const EPSILON: f32 = 1e-6;
-/// What lifts the query's row above all others.
-const QUERY_BIAS: f32 = 1e6;
+/// What lifts the query's row above all others, and lowers those of padding below them.
+const ROW_BIAS: f32 = 1e6;
+/// Rows that ColabFold asks for without `--max-msa`, and has at least beyond those it asks for.
+const MAX_MSA: usize = 508;
+const MORE: usize = 4;
 
 /// Features of pass `pass` of the prediction with the seed of `sampling`.
 pub(super) fn pass(alignment: &Alignment, sampling: &Sampling, pass: usize) -> (Msa, ExtraMsa) {
     let n = alignment.n_res;
     let (sample_key, mask_key) = Key::of_pass(sampling.seed, pass);
-    let order = order(sample_key, alignment.n_row());
+    let n_row = alignment.n_row();
+    let asked = if sampling.max_msa < n_row { sampling.max_msa } else { MAX_MSA };
+    let order = order(sample_key, n_row, n_row.max(asked + MORE));
     let (centres, extra) = order.split_at(sampling.max_msa.min(order.len()));
     let gather = |rows: &[usize]| -> (Vec<u8>, Vec<f32>) {
         let all = |i: &usize| i * n..(i + 1) * n;
@@ -47,15 +52,16 @@ fn gumbel(key: Key) -> f32 {
     -(-(key.uniform() + EPSILON).ln() + EPSILON).ln()
 }
 
-/// The rows in random order, the query first. Rows with the same noise stand as a stable sort leaves them; the official sort is not
-/// stable, and their order is then that of its machine.
-fn order(key: Key, n_row: usize) -> Vec<usize> {
-    let bias = |i: usize| if i == 0 { QUERY_BIAS } else { 0. };
-    let noise: Vec<f32> = (0..n_row).map(|i| bias(i) + gumbel(key.fold_in(i as u32))).collect();
-    let mut order: Vec<usize> = (0..n_row).collect();
-    order.sort_by(|a, b| noise[*a].total_cmp(&noise[*b]));
-    order.reverse();
-    order
+/// The rows in random order, the query first. Rows with the same noise stand as the official sort of `n_sorted` rows, those of padding
+/// included, leaves them.
+fn order(key: Key, n_row: usize, n_sorted: usize) -> Vec<usize> {
+    let bias = |i: usize| match i {
+        0 => ROW_BIAS,
+        i if i < n_row => 0.,
+        _ => -ROW_BIAS,
+    };
+    let noise: Vec<f32> = (0..n_sorted).map(|i| bias(i) + gumbel(key.fold_in(i as u32))).collect();
+    introsort::order(&noise).into_iter().rev().filter(|i| *i < n_row).collect()
 }
 
 /// Replaces letters of the cluster centres.
@@ -107,7 +113,7 @@ mod tests {
     #[test]
     fn the_query_stays_first_and_all_rows_are_there() {
         for n_row in [1, 2, 9] {
-            let mut order = order(Key::new(3), n_row);
+            let mut order = order(Key::new(3), n_row, 20);
             assert_eq!(order[0], 0);
             order.sort_unstable();
             assert_eq!(order, (0..n_row).collect::<Vec<_>>());

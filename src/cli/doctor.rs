@@ -49,10 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut sound = true;
     if report.weights.is_empty() {
-        text += &format!(
-            "weights  none in {}: fold weights convert openfold3 FILE.pt, or --model untrained\n",
-            folder.display()
-        );
+        text += &format!("weights  none in {}: fold weights pull openfold3, or --model demo\n", folder.display());
     }
     for (path, found) in &report.weights {
         text += &match found {

@@ -8,6 +8,7 @@ use crate::pipelines::predict::PredictError;
 use crate::pipelines::store::StoreError;
 use crate::query::{FaultKind, QueryErrors};
 use crate::weights::WeightsError;
+use crate::weights::download::DownloadError;
 
 /// Some inputs failed; the others are done.
 pub const SOME_FAILED: u8 = 1;
@@ -72,6 +73,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             weights_convert::Kind::Io => IO,
             _ => DATA,
         });
+    }
+    match cause.downcast_ref::<DownloadError>() {
+        Some(DownloadError::Refused { .. }) => return Some(NO_INPUT),
+        Some(_) => return Some(IO),
+        None => {}
     }
     if let Some(StoreError::OtherSettings { .. }) = cause.downcast_ref() {
         return Some(USAGE);

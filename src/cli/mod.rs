@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod exit;
 mod predict;
+mod pull;
 mod ui;
 mod weights;
 

@@ -22,7 +22,8 @@ pub struct Args {
     /// Folder for the results; made if missing
     #[arg(short, long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
-    /// openfold3, af2, af2-multimer, or untrained: a small random model that shows how the program works
+    /// openfold3, af2, af2-multimer; demo: a small model inside the program that knows a few proteins (`fold weights list`); or
+    /// untrained: random weights
     #[arg(long, value_name = "NAME", default_value = "openfold3")]
     model: String,
     /// Converted weights; for af2 also their folder [default: the model's in the weights folder]
@@ -160,7 +161,10 @@ impl Args {
         let common = self.common()?;
         let weights = match (self.model.as_str(), common.weights) {
             ("untrained", None) => WeightsChoice::Untrained,
-            ("untrained", Some(_)) => return Err(Usage("--model untrained takes no --weights".to_owned()).into()),
+            ("demo", None) => WeightsChoice::Demo,
+            (model @ ("untrained" | "demo"), Some(_)) => {
+                return Err(Usage(format!("--model {model} takes no --weights")).into());
+            }
             ("openfold3", Some(path)) => WeightsChoice::OpenFold3(path),
             ("openfold3", None) => {
                 let folder = weights_folder()?;
@@ -172,7 +176,7 @@ impl Args {
             }
             (other, _) => {
                 return Err(Usage(format!(
-                    "--model {other:?}: the models are openfold3, af2, af2-multimer and untrained"
+                    "--model {other:?}: the models are openfold3, af2, af2-multimer, demo and untrained"
                 ))
                 .into());
             }

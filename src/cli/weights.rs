@@ -10,13 +10,14 @@ use serde::Serialize;
 use weights_convert::{Dtype, Error, Header, Options, Release, read_header, verify};
 
 use super::exit::Usage;
+use super::pull::{self, PullArgs};
 use super::ui;
 use crate::models::af2::AlphaFold2;
 use crate::models::openfold3::OpenFold3;
 use crate::models::{af2, af3};
-use crate::weights::{FOLDER_VARIABLE, Weights, default_file, folder};
+use crate::weights::{FOLDER_VARIABLE, Weights, default_file, demo, folder};
 
-/// Convert, list and verify model weights
+/// Download, convert, list and verify model weights
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,6 +26,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Download a model's official checkpoint and convert it; run again, it goes on where it stopped
+    Pull(PullArgs),
     /// Convert an official checkpoint (.pt, .npz, .tar) into a weights file (.safetensors)
     Convert(ConvertArgs),
     /// Compare weights files with the checksums they were written with
@@ -47,12 +50,19 @@ struct ConvertArgs {
     /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt; for AlphaFold2 params_model_1_ptm.npz or
     /// another of alphafold_params_2022-12-06.tar, or all of that archive
     checkpoint: PathBuf,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a checkpoint is converted.
+#[derive(Debug, clap::Args)]
+pub(super) struct How {
     /// Weights file to write, of an archive the folder [default: <model>-<release>.safetensors in the weights folder]
     #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Number format of matrices; vectors stay f32
     #[arg(long, default_value = "f32")]
-    dtype: Format,
+    pub(super) dtype: Format,
     /// JSON file with the model's sizes, if they are not the release's (small models for tests)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -62,20 +72,20 @@ struct ConvertArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Model {
+pub(super) enum Model {
     Openfold3,
     Af2,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     F32,
     F16,
     Bf16,
 }
 
 impl Format {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
@@ -95,27 +105,30 @@ impl Format {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Convert(args) => convert(args),
+        Command::Pull(args) => pull::run(args),
+        Command::Convert(args) => convert(args.model, &args.checkpoint, &args.how),
         Command::Verify { files } => verify_files(files),
         Command::List { json } => list(json),
     }
 }
 
-fn convert(args: ConvertArgs) -> Result<ExitCode> {
-    match args.model {
-        Model::Openfold3 => convert_one(&args, &weights_convert::OPENFOLD3, None),
-        Model::Af2 if args.ignore_checksums => {
+/// Converts a checkpoint, or every one in an archive, and prints the paths of the weights files.
+pub(super) fn convert(model: Model, checkpoint: &Path, how: &How) -> Result<ExitCode> {
+    let convert_one = |release, member| convert_one(model, checkpoint, how, release, member);
+    match model {
+        Model::Openfold3 => convert_one(&weights_convert::OPENFOLD3, None),
+        Model::Af2 if how.ignore_checksums => {
             Err(Usage("--ignore-checksums is for checkpoints of torch; those of AlphaFold2 have theirs".into()).into())
         }
         Model::Af2 => {
-            let members = weights_convert::parameter_files(&args.checkpoint)?;
+            let members = weights_convert::parameter_files(checkpoint)?;
             if members.is_empty() {
-                return convert_one(&args, weights_convert::parameter_set(&args.checkpoint)?, None);
+                return convert_one(weights_convert::parameter_set(checkpoint)?, None);
             }
             // A later file that is not supported is found before an earlier one is written.
             let sets = members.iter().map(|member| weights_convert::parameter_set(Path::new(member)));
             for (member, set) in members.iter().zip(sets.collect::<Result<Vec<_>, _>>()?) {
-                convert_one(&args, set, Some(member))?;
+                convert_one(set, Some(member))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -123,24 +136,30 @@ fn convert(args: ConvertArgs) -> Result<ExitCode> {
 }
 
 /// Converts a checkpoint of `release`, or one of a tar archive, and prints the weights file's path.
-fn convert_one(args: &ConvertArgs, release: &Release, member: Option<&str>) -> Result<ExitCode> {
-    let config = args.config.as_deref().map(|path| read_config(path, args.model)).transpose()?;
-    let name = |folder: &Path| default_file(folder, release.model, release.version, args.dtype.name());
-    let target = match (&args.out, member) {
+fn convert_one(
+    model: Model,
+    checkpoint: &Path,
+    how: &How,
+    release: &Release,
+    member: Option<&str>,
+) -> Result<ExitCode> {
+    let config = how.config.as_deref().map(|path| read_config(path, model)).transpose()?;
+    let name = |folder: &Path| default_file(folder, release.model, release.version, how.dtype.name());
+    let target = match (&how.out, member) {
         (Some(folder), Some(_)) => name(folder),
         (Some(target), None) => target.clone(),
         (None, _) => name(&weights_folder()?),
     };
     let bar = bar("converting");
     let report = weights_convert::convert(
-        &args.checkpoint,
+        checkpoint,
         &target,
         Options {
-            model: args.model.official(),
+            model: model.official(),
             member,
-            dtype: args.dtype.dtype(),
+            dtype: how.dtype.dtype(),
             config,
-            ignore_checksums: args.ignore_checksums,
+            ignore_checksums: how.ignore_checksums,
             check: Some(&builds_a_model),
             progress: Some(&mut |done, total| advance(&bar, done, total)),
         },
@@ -218,7 +237,8 @@ fn verify_files(files: Vec<PathBuf>) -> Result<ExitCode> {
 /// A line of `fold weights list --json`.
 #[derive(Debug, Serialize)]
 struct Listed<'a> {
-    path: &'a Path,
+    /// `None`: part of the program.
+    path: Option<&'a Path>,
     model: Option<&'a str>,
     release: Option<&'a str>,
     dtype: &'a str,
@@ -226,13 +246,16 @@ struct Listed<'a> {
     bytes: u64,
     source_file: Option<&'a str>,
     source_sha256: Option<&'a str>,
+    /// What the user must know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl<'a> Listed<'a> {
     fn new(path: &'a Path, header: &'a Header) -> Self {
         let matrix = header.tensors.iter().find(|t| t.shape.len() > 1);
         Self {
-            path,
+            path: Some(path),
             model: header.get("model"),
             release: header.get("release"),
             dtype: matrix.map_or("", |t| t.dtype.name()),
@@ -240,6 +263,23 @@ impl<'a> Listed<'a> {
             bytes: header.file_len,
             source_file: header.get("source_file"),
             source_sha256: header.get("source_sha256"),
+            note: None,
+        }
+    }
+
+    /// The demonstration model.
+    fn demo(weights: &'a Weights) -> Self {
+        let known: Vec<_> = demo::KNOWN.iter().map(|(name, what, entry)| format!("{name} ({what}, {entry})")).collect();
+        Self {
+            path: None,
+            model: Some("demo"),
+            release: weights.metadata("release"),
+            dtype: Dtype::F16.name(),
+            n_tensor: weights.n_tensor(),
+            bytes: demo::FILE.len() as u64,
+            source_file: weights.metadata("source_file"),
+            source_sha256: weights.metadata("source_sha256"),
+            note: Some(format!("{}: {}", demo::warning(), known.join(", "))),
         }
     }
 }
@@ -248,7 +288,7 @@ fn list(json: bool) -> Result<ExitCode> {
     let folder = weights_folder()?;
     let files = weights_files(&folder)?;
     if files.is_empty() && !json {
-        eprintln!("No weights in {}; fold weights convert makes some", folder.display());
+        eprintln!("No weights in {}; fold weights pull or convert makes some", folder.display());
     }
     for path in &files {
         let header = match read_header(path) {
@@ -267,7 +307,20 @@ fn list(json: bool) -> Result<ExitCode> {
             ui::print(&format!("{model} {release} {} {gigabytes:.2} GB from {from}  {}\n", row.dtype, path.display()))?;
         }
     }
+    list_demo(json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The last line of the list: what is part of the program.
+fn list_demo(json: bool) -> Result<()> {
+    let weights = demo::open(&Device::Cpu)?;
+    let row = Listed::demo(&weights);
+    if json {
+        return ui::print(&(serde_json::to_string(&row)? + "\n"));
+    }
+    let (release, note) = (row.release.unwrap_or("?"), row.note.unwrap_or_default());
+    let megabytes = row.bytes as f64 / 1e6;
+    ui::print(&format!("demo {release} {} {megabytes:.1} MB inside the program; {note}\n", row.dtype))
 }
 
 /// The weights folder, or what to do if there is none.
@@ -292,12 +345,12 @@ pub(super) fn weights_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Hidden where stderr is no terminal.
-fn bar(what: &'static str) -> ProgressBar {
+pub(super) fn bar(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}").expect("a template");
     ProgressBar::new(0).with_style(style).with_message(what)
 }
 
-fn advance(bar: &ProgressBar, done: u64, total: u64) {
+pub(super) fn advance(bar: &ProgressBar, done: u64, total: u64) {
     bar.set_length(total);
     bar.set_position(done);
 }

@@ -55,7 +55,7 @@ pub struct Summary<'a> {
     /// The model.
     pub model: &'a str,
     /// What the reader must know, such as that the model is untrained.
-    pub warning: Option<&'a str>,
+    pub warning: Option<String>,
 }
 
 /// What the summary of an AlphaFold2 prediction holds.
@@ -142,7 +142,7 @@ pub fn format_summary(s: &Summary<'_>) -> String {
     fields.push(("gpde", score(s.gpde)));
     fields.push(("bespoke_iptm", pairs(&s.bespoke_iptm, SCORE)));
     fields.push(("model", string(s.model)));
-    if let Some(warning) = s.warning {
+    if let Some(warning) = &s.warning {
         fields.push(("warning", string(warning)));
     }
     object(fields)
@@ -267,7 +267,7 @@ mod tests {
             chain_pair_iptm: vec![0.5, 0.25, 0.25, 0.5],
             fraction_disordered: f32::NAN,
             has_clash: true,
-            warning: Some("untrained"),
+            warning: Some("untrained".to_owned()),
             ..Summary::default()
         };
         let json: serde_json::Value = serde_json::from_str(&format_summary(&summary)).unwrap();

@@ -21,6 +21,7 @@ use crate::io::{mmcif, pdb};
 use crate::models::af3::confidence::PairLogits;
 use crate::models::af3::embed::row_blocks;
 use crate::score::{self, Confidence, PairErrors};
+use crate::weights::demo;
 
 /// A structure file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,9 +242,13 @@ pub fn write_sample(
     Ok(record)
 }
 
-/// Is this the model with random weights?
-fn is_untrained(identity: &Value) -> bool {
-    identity["model"] == "untrained"
+/// What a reader of this model's files must know.
+fn warning(identity: &Value) -> Option<String> {
+    match identity["model"].as_str() {
+        Some("untrained") => Some(UNTRAINED.to_owned()),
+        Some("demo") => Some(demo::warning()),
+        _ => None,
+    }
 }
 
 fn structure(name: &str, assembly: &Assembly, scored: &Scored<'_>, identity: &Value) -> Structure {
@@ -266,15 +271,23 @@ fn structure(name: &str, assembly: &Assembly, scored: &Scored<'_>, identity: &Va
         position,
         plddt,
     });
-    let (model, title) = if is_untrained(identity) {
-        ("untrained (random weights)".to_owned(), format!("{name}: {UNTRAINED}"))
-    } else {
-        ("OpenFold3".to_owned(), format!("Predicted structure of {name}"))
+    let model = match identity["model"].as_str() {
+        Some("untrained") => "untrained (random weights)",
+        Some("demo") => "OpenFold3 (demonstration weights)",
+        _ => "OpenFold3",
+    };
+    let title = match warning(identity) {
+        Some(warning) => format!("{name}: {warning}"),
+        None => format!("Predicted structure of {name}"),
     };
     Structure {
         name: name.to_owned(),
         title,
-        origin: Origin { version: env!("CARGO_PKG_VERSION").to_owned(), model, release: text("release") },
+        origin: Origin {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: model.to_owned(),
+            release: text("release"),
+        },
         entities: entities.iter().map(|e| entity(&e.chains)).collect(),
         chains: chains.collect(),
         atoms: atoms.collect(),
@@ -308,7 +321,7 @@ fn summary<'a>(assembly: &'a Assembly, c: &Confidence, identity: &'a Value) -> S
         gpde: c.gpde,
         bespoke_iptm: two(&c.bespoke_iptm),
         model: identity["model"].as_str().unwrap_or("unknown"),
-        warning: is_untrained(identity).then_some(UNTRAINED),
+        warning: warning(identity),
     }
 }
 

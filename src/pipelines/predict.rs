@@ -19,7 +19,7 @@ use crate::models::af3::config::Config;
 use crate::models::af3::cost::{Cost, Sizes};
 use crate::models::openfold3::{self, OpenFold3, TrunkPart};
 use crate::query::Query;
-use crate::weights::{Weights, WeightsError};
+use crate::weights::{Weights, WeightsError, demo};
 
 /// Why a prediction cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,8 @@ use crate::weights::{Weights, WeightsError};
 pub enum PredictError {
     /// There are no weights of the model on this machine.
     #[error(
-        "no {model} weights found ({}); convert the official checkpoint with `fold weights convert {model} FILE.pt`, give a converted file with --weights, \
-         or see the program at work with --model untrained", looked.display()
+        "no {model} weights found ({}); get them with `fold weights pull {model}`, convert a checkpoint you have with `fold weights convert {model} FILE`, \
+         or see a known protein fold with --model demo", looked.display()
     )]
     NoWeights {
         /// The model that was asked for.
@@ -38,8 +38,8 @@ pub enum PredictError {
     },
     /// Parameter files of AlphaFold2 are not on this machine.
     #[error(
-        "no weights of {model} for {} ({}); convert the official files with `fold weights convert af2 {example}`, or the whole \
-         archive alphafold_params_2022-12-06.tar, or give a converted file or their folder with --weights{}",
+        "no weights of {model} for {} ({}); get all with `fold weights pull af2`, convert files you have with `fold weights convert af2 {example}` (or \
+         the archive alphafold_params_2022-12-06.tar), or give a converted file or their folder with --weights{}",
         missing.join(", "), looked.display(), fewer(*n_found)
     )]
     NoParameters {
@@ -116,6 +116,8 @@ fn fewer(n_found: usize) -> String {
 pub enum WeightsChoice {
     /// A converted OpenFold3 file.
     OpenFold3(PathBuf),
+    /// The demonstration model of the program itself.
+    Demo,
     /// A small model with random weights: its structures mean nothing.
     Untrained,
 }
@@ -199,6 +201,9 @@ pub fn predict(plan: &Plan, progress: &mut dyn Progress) -> Result<Outcome, Pred
     if plan.weights == WeightsChoice::Untrained {
         progress.note("untrained weights: the structures show how the program works and mean nothing");
     }
+    if plan.weights == WeightsChoice::Demo {
+        progress.note(&demo::warning());
+    }
     let total = plan.queries.iter().map(|q| run.work(q)).sum::<u64>() * plan.seeds.len() as u64;
     progress.begin(total);
     let mut outcome = Outcome::default();
@@ -221,13 +226,17 @@ impl<'a> Run<'a> {
     fn open(plan: &'a Plan) -> Result<Self, PredictError> {
         let device = plan.device.open()?;
         let (weights, config, release, source, weight_bytes) = match &plan.weights {
-            WeightsChoice::OpenFold3(path) => {
-                let weights = Weights::open(path, &device)?;
+            trained @ (WeightsChoice::OpenFold3(_) | WeightsChoice::Demo) => {
+                let (weights, size) = match trained {
+                    WeightsChoice::OpenFold3(path) => {
+                        (Weights::open(path, &device)?, std::fs::metadata(path).map_or(0, |m| m.len()))
+                    }
+                    _ => (demo::open(&device)?, demo::FILE.len() as u64),
+                };
                 let config: Config = weights.config()?;
                 let entry = |key: &str| weights.metadata(key).unwrap_or("unknown").to_owned();
                 let release = entry("release");
                 let source = json!({"checkpoint": entry("source_sha256"), "weights": entry("data_sha256")});
-                let size = std::fs::metadata(path).map_or(0, |m| m.len());
                 (weights, config, release, source, size)
             }
             WeightsChoice::Untrained => {
@@ -238,7 +247,11 @@ impl<'a> Run<'a> {
         };
         let model = OpenFold3::load(&config, &weights)?;
         let identity = json!({
-            "model": if plan.weights == WeightsChoice::Untrained { "untrained" } else { "openfold3" },
+            "model": match plan.weights {
+                WeightsChoice::OpenFold3(_) => "openfold3",
+                WeightsChoice::Demo => "demo",
+                WeightsChoice::Untrained => "untrained",
+            },
             "release": release,
             "weights_sha256": source,
         });

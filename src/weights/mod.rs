@@ -1,4 +1,6 @@
 //! Converted weights: a memory-mapped safetensors file, walked by prefix, every tensor accounted for.
+pub mod demo;
+pub mod download;
 mod folder;
 mod param;
 mod store;

@@ -1,6 +1,7 @@
 //! Reads a converted weights file (safetensors) in place and keeps account of what was read.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -72,10 +73,29 @@ struct Entry {
     end: usize,
 }
 
+/// A whole safetensors file.
+#[derive(Debug, Clone)]
+enum Bytes {
+    Mapped(Arc<Mmap>),
+    /// Part of the program.
+    Embedded(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => file,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Tensors {
     /// Of a file.
-    File { file: Arc<Mmap>, entries: HashMap<String, Entry> },
+    File { bytes: Bytes, entries: HashMap<String, Entry> },
     /// Made from a seed: see [`Weights::untrained`].
     Made { seed: u64 },
 }
@@ -101,13 +121,22 @@ impl Weights {
     /// Maps `path` and reads its header; no tensor is touched yet.
     pub fn open(path: &Path, device: &Device) -> Result<Self, WeightsError> {
         let read = |source| WeightsError::Read { path: path.to_owned(), source };
-        let format = |source| WeightsError::Format { path: path.to_owned(), source };
         let file = File::open(path).map_err(read)?;
         // SAFETY: the file is opened read-only; as every program that maps its weights, we rely on nobody truncating
         // it while it is in use (the converter writes under another name and renames).
         let file = Arc::new(unsafe { Mmap::map(&file) }.map_err(read)?);
-        let (header, metadata) = SafeTensors::read_metadata(&file).map_err(format)?;
-        SafeTensors::deserialize(&file).map_err(format)?;
+        Self::of_file(path, Bytes::Mapped(file), device)
+    }
+
+    /// A weights file that is part of the program; `name` stands for its path in errors.
+    pub(super) fn embedded(name: &str, bytes: &'static [u8], device: &Device) -> Result<Self, WeightsError> {
+        Self::of_file(Path::new(name), Bytes::Embedded(bytes), device)
+    }
+
+    fn of_file(path: &Path, bytes: Bytes, device: &Device) -> Result<Self, WeightsError> {
+        let format = |source| WeightsError::Format { path: path.to_owned(), source };
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(format)?;
+        SafeTensors::deserialize(&bytes).map_err(format)?;
         let data = header + 8;
         let entries = metadata.tensors().into_iter().map(|(name, info)| {
             let (start, end) = info.data_offsets;
@@ -115,7 +144,7 @@ impl Weights {
         });
         let source = Source {
             path: path.to_owned(),
-            tensors: Tensors::File { entries: entries.collect(), file: file.clone() },
+            tensors: Tensors::File { entries: entries.collect(), bytes },
             metadata: metadata.metadata().clone().unwrap_or_default().into_iter().collect(),
             read: Mutex::default(),
             problems: Mutex::default(),
@@ -168,6 +197,14 @@ impl Weights {
         &self.source.path
     }
 
+    /// Number of tensors of the file; 0 where there is none.
+    pub fn n_tensor(&self) -> usize {
+        match &self.source.tensors {
+            Tensors::File { entries, .. } => entries.len(),
+            Tensors::Made { .. } => 0,
+        }
+    }
+
     /// Is there a tensor `name` below this prefix?
     pub fn has(&self, name: &str) -> bool {
         match &self.source.tensors {
@@ -187,7 +224,7 @@ impl Weights {
             placed.map_err(|e| WeightsError::Device { path: self.source.path.clone(), name, source: Box::new(e) })
         };
         let (file, entries) = match &self.source.tensors {
-            Tensors::File { file, entries } => (file, entries),
+            Tensors::File { bytes, entries } => (bytes, entries),
             Tensors::Made { seed } => {
                 let values = made(*seed, &name, shape);
                 return placed(name, Param::from_vec(values, shape));
@@ -204,10 +241,14 @@ impl Weights {
         }
         let bytes = &file[entry.start..entry.end];
         let param = match entry.dtype {
-            Dtype::F32 => match Param::mapped(file, entry.start, shape) {
-                Some(param) => Ok(param),
-                None => Param::from_vec(floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])), shape),
-            },
+            Dtype::F32 => {
+                let mapped = match file {
+                    Bytes::Mapped(file) => Param::mapped(file, entry.start, shape),
+                    Bytes::Embedded(_) => None,
+                };
+                let read = || floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                mapped.map_or_else(|| Param::from_vec(read(), shape), Ok)
+            }
             Dtype::F16 => Param::from_vec(floats(bytes, 2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()), shape),
             Dtype::BF16 => {
                 Param::from_vec(floats(bytes, 2, |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()), shape)

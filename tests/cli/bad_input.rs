@@ -107,7 +107,7 @@ fn usage() {
     folder.fails(
         "predict q.json --model af9",
         USAGE,
-        &["\"af9\"", "the models are openfold3, af2, af2-multimer and untrained"],
+        &["\"af9\"", "the models are openfold3, af2, af2-multimer, demo and untrained"],
     );
     folder.fails("predict q.json --model untrained --weights w", USAGE, &["--model untrained takes no --weights"]);
     let template = format!(r#""templates": [{{"path": "{}"}}], "sequence""#, fixture("af2/template.cif").display());

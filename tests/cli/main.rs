@@ -4,6 +4,9 @@ mod bad_input;
 #[path = "../common/bad_queries.rs"]
 mod bad_queries;
 mod bench;
+mod demo;
 mod features;
+mod geometry;
 mod predict;
+mod pull;
 mod weights;

@@ -182,7 +182,7 @@ fn without_weights_the_ways_on_are_named() {
     let output = fold(folder.path(), "predict q.fasta");
     assert_eq!(output.status.code(), Some(66));
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(message.contains("fold weights convert openfold3") && message.contains("--model untrained"), "{message}");
+    assert!(message.contains("fold weights pull openfold3") && message.contains("--model demo"), "{message}");
 }
 
 #[test]

@@ -23,8 +23,11 @@ fn weights_are_converted_listed_and_verified() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("weights");
     let none = fold(&folder, &["weights", "list"]);
-    assert!(none.status.success() && none.stdout.is_empty());
-    assert!(String::from_utf8_lossy(&none.stderr).contains("fold weights convert"));
+    assert!(none.status.success());
+    let built_in = String::from_utf8_lossy(&none.stdout).into_owned();
+    assert!(built_in.starts_with("demo ") && built_in.contains("demonstration only: knows"), "{built_in}");
+    assert_eq!(built_in.lines().count(), 1);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("fold weights pull"));
 
     let (checkpoint, config) = (fixture("tiny.pt"), fixture("tiny_config.json"));
     for (dtype, file) in [("f32", "openfold3-0.5.0.safetensors"), ("bf16", "openfold3-0.5.0-bf16.safetensors")] {
@@ -32,9 +35,9 @@ fn weights_are_converted_listed_and_verified() {
         assert_eq!(said(&folder, &convert), format!("{}\n", folder.join(file).display()));
     }
     let text = said(&folder, &["weights", "list"]);
-    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
     assert!(text.lines().next().unwrap().starts_with("openfold3 0.5.0 BF16 "), "{text}");
-    for line in said(&folder, &["weights", "list", "--json"]).lines() {
+    for line in said(&folder, &["weights", "list", "--json"]).lines().take(2) {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!((&row["model"], &row["source_file"]), (&"openfold3".into(), &"tiny.pt".into()));
     }
@@ -49,7 +52,7 @@ fn weights_are_converted_listed_and_verified() {
     assert_eq!(output.status.code(), Some(65), "{stderr}");
     assert!(stderr.contains("a.safetensors") && stderr.contains("b.safetensors"), "{stderr}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
-    assert_eq!(said(&folder, &["weights", "list"]).lines().count(), 2);
+    assert_eq!(said(&folder, &["weights", "list"]).lines().count(), 3);
 }
 
 /// A small model is not taken for the released one.

@@ -1,0 +1,90 @@
+//! `fold weights pull`: the official checkpoint from where its authors keep it, then the conversion.
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use super::exit::Usage;
+use super::ui;
+use super::weights::{How, Model, advance, bar, convert, weights_folder};
+use crate::weights::default_file;
+use crate::weights::download::download;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PullArgs {
+    /// Model to fetch
+    model: Model,
+    /// Fetch the checkpoint from this address, such as a mirror's, instead
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Keep the checkpoint in the weights folder when it has been converted
+    #[arg(long)]
+    keep_checkpoint: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Where a checkpoint is, and on what terms.
+struct Source {
+    url: &'static str,
+    terms: &'static str,
+}
+
+impl Model {
+    fn source(self) -> Source {
+        match self {
+            Self::Openfold3 => Source {
+                url: "https://openfold3-data.s3.amazonaws.com/openfold3-parameters/of3-ob-2025-06-30-174k.pt",
+                terms: "OpenFold3 0.5.0, about 2 GB, by the OpenFold project: Apache-2.0, https://github.com/aqlaboratory/openfold-3",
+            },
+            Self::Af2 => Source {
+                url: "https://storage.googleapis.com/alphafold/alphafold_params_2022-12-06.tar",
+                terms: "AlphaFold2, 15 parameter sets, 5.3 GB, by DeepMind: CC BY 4.0, https://creativecommons.org/licenses/by/4.0",
+            },
+        }
+    }
+
+    /// Release names of all that the checkpoint holds.
+    fn releases(self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Openfold3 => vec![(weights_convert::OPENFOLD3.model, weights_convert::OPENFOLD3.version.to_owned())],
+            Self::Af2 => {
+                let monomer = (1..=5).flat_map(|i| [("af2", format!("model_{i}")), ("af2", format!("model_{i}_ptm"))]);
+                monomer.chain((1..=5).map(|i| ("af2-multimer", format!("model_{i}_multimer_v3")))).collect()
+            }
+        }
+    }
+}
+
+pub(super) fn run(args: PullArgs) -> Result<ExitCode> {
+    let source = args.model.source();
+    let url = args.url.as_deref().unwrap_or(source.url);
+    let name = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).filter(|n| !n.is_empty());
+    let name = name.ok_or_else(|| Usage(format!("--url {url}: ends in no file name")))?;
+    let folder = weights_folder()?;
+    if args.how.out.is_none() && all_there(&args, &folder) {
+        eprintln!("fold: the weights are in {} already; fold weights verify checks them", folder.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let checkpoint = folder.join(name);
+    eprintln!("fold: {}", source.terms);
+    if !checkpoint.is_file() {
+        let bar = bar("downloading");
+        let done = download(url, &checkpoint, &mut |done, total| advance(&bar, done, total));
+        bar.finish_and_clear();
+        done?;
+    }
+    let code = convert(args.model, &checkpoint, &args.how)?;
+    if args.keep_checkpoint {
+        ui::print(&format!("{}\n", checkpoint.display()))?;
+    } else {
+        std::fs::remove_file(&checkpoint).with_context(|| format!("{}: cannot be removed", checkpoint.display()))?;
+    }
+    Ok(code)
+}
+
+/// Is every weights file there that the checkpoint would give?
+fn all_there(args: &PullArgs, folder: &Path) -> bool {
+    let file = |(model, release): (&str, String)| default_file(folder, model, &release, args.how.dtype.name());
+    args.model.releases().into_iter().all(|release| file(release).is_file())
+}

@@ -9,6 +9,7 @@ pub mod io;
 pub mod models;
 pub mod ops;
 pub mod pipelines;
+pub mod plot;
 pub mod query;
 pub mod score;
 pub mod weights;

@@ -372,3 +372,89 @@ fn the_doctor_tells_random_weights_from_the_published() {
     let (message, code) = place.refused("doctor --weights openfold3");
     assert!(code == 2 && message.contains("af2"), "{message}");
 }
+
+/// The files of ColabFold, under its names, ranked; models added later get their place among them.
+#[test]
+fn colabfolds_files_and_names() {
+    let place = Place::new();
+    let run = "predict pair.fasta --model af2 --num-recycle 1 --save-recycles --output-style colabfold --out out";
+    place.succeed(&format!("{run} --num-models 1 --num-seeds 2"));
+    let names = |folder: &str| place.written(folder).into_keys().map(|p| p.display().to_string()).collect::<Vec<_>>();
+    let of_all = [
+        "config.json",
+        "log.txt",
+        "pair.a3m",
+        "pair.done.txt",
+        "pair.run.json",
+        "pair_coverage.png",
+        "pair_pae.png",
+        "pair_plddt.png",
+        "pair_predicted_aligned_error_v1.json",
+    ];
+    let expected = |ranked: &[&str]| {
+        let mut names: Vec<String> = of_all.iter().map(ToString::to_string).collect();
+        for (k, tag) in ranked.iter().enumerate() {
+            let tag = format!("rank_{:03}_{tag}", k + 1);
+            names.push(format!("pair_scores_{tag}.json"));
+            names.extend(["", ".r0", ".r1"].map(|r| format!("pair_unrelaxed_{tag}{r}.pdb")));
+        }
+        names.sort();
+        names
+    };
+    let ranked = |folder: &str| -> Vec<String> {
+        let state = place.json(&format!("{folder}/pair.run.json"));
+        let results = state["results"].as_object().unwrap();
+        let mut order: Vec<_> = results.iter().collect();
+        order.sort_by(|a, b| {
+            b.1["ranking_confidence"].as_f64().unwrap().total_cmp(&a.1["ranking_confidence"].as_f64().unwrap())
+        });
+        order.into_iter().map(|(tag, _)| tag.clone()).collect()
+    };
+    let order = ranked("out");
+    assert_eq!(order.len(), 2);
+    assert_eq!(names("out"), expected(&order.iter().map(String::as_str).collect::<Vec<_>>()));
+
+    let best = |folder: &str, what: &str, extension: &str| {
+        place.path().join(folder).join(format!("pair_{what}_rank_001_{}.{extension}", ranked(folder)[0]))
+    };
+    let scores: Value = serde_json::from_slice(&fs::read(best("out", "scores", "json")).unwrap()).unwrap();
+    let keys: Vec<_> = scores.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["plddt", "max_pae", "pae", "ptm", "iptm", "ipsae", "pdockq", "pdockq2"]);
+    let pae = place.json("out/pair_predicted_aligned_error_v1.json");
+    assert_eq!(pae["predicted_aligned_error"], scores["pae"]);
+    let pdb = fs::read_to_string(best("out", "unrelaxed", "pdb")).unwrap();
+    assert!(pdb.starts_with("MODEL     1 ") && pdb.lines().filter(|l| l.starts_with("TER ")).count() == 2);
+    assert_eq!(fs::read_to_string(place.path().join("out/pair.a3m")).unwrap().lines().next(), Some("#10,8\t1,1"));
+    for plot in ["coverage", "pae", "plddt"] {
+        let image = fs::read(place.path().join(format!("out/pair_{plot}.png"))).unwrap();
+        assert!(image.starts_with(b"\x89PNG") && image.len() > 2000, "{plot}");
+    }
+    let log = fs::read_to_string(place.path().join("out/log.txt")).unwrap();
+    let has = |text: &str| log.lines().any(|line| line.contains(text));
+    assert!(has("Query 1/1: pair (length 18)") && has("alphafold2_ptm_model_1_seed_001 recycle=1 pLDDT="), "{log}");
+    assert!(has("reranking models by 'multimer' metric") && has(&format!("rank_001_{} pLDDT=", order[0])), "{log}");
+    let config = place.json("out/config.json");
+    assert_eq!((&config["model_type"], &config["rank_by"]), (&"alphafold2_ptm".into(), &"multimer".into()));
+
+    // A second model joins; the same as all at once.
+    place.succeed(&format!("{run} --num-models 2 --num-seeds 2"));
+    let order = ranked("out");
+    assert_eq!(names("out"), expected(&order.iter().map(String::as_str).collect::<Vec<_>>()));
+    let once = run.replace("--out out", "--out once");
+    place.succeed(&format!("{once} --num-models 2 --num-seeds 2"));
+    let kept = |folder: &str| {
+        let mut files = place.written(folder);
+        files.remove(Path::new("log.txt"));
+        files
+    };
+    let (grown, once) = (kept("out"), kept("once"));
+    assert_eq!(grown.keys().collect::<Vec<_>>(), once.keys().collect::<Vec<_>>());
+    grown.iter().for_each(|(path, bytes)| assert!(*bytes == once[path], "{} differs", path.display()));
+
+    // Other settings are refused; told to, nothing is left of them.
+    let other = run.replace("--num-recycle 1 --save-recycles", "--num-recycle 0");
+    let (message, code) = place.refused(&format!("{other} --num-models 1"));
+    assert!(code == 2 && message.contains("n_recycles was 1, now 0"), "{message}");
+    place.succeed(&format!("{other} --num-models 1 --overwrite"));
+    assert_eq!(names("out").len(), of_all.len() + 2);
+}

@@ -3,6 +3,7 @@ mod af2;
 mod af2_complexes;
 mod af2_features;
 mod af2_filter;
+mod af2_outputs;
 mod af2_passes;
 mod af2_recorded;
 mod af2_templates;

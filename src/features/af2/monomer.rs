@@ -8,7 +8,7 @@ use super::{ExtraMsa, Msa, N_LETTER};
 /// Letters of an alignment: 20 amino acids, unknown, gap.
 pub(super) const N_ALIGNED: usize = 22;
 /// The first letter that does not count as agreement: gap.
-pub(super) const GAP: u8 = 21;
+pub const GAP: u8 = 21;
 
 /// Positions that are masked.
 pub(super) const MASK_FRACTION: f32 = 0.15;

@@ -12,15 +12,24 @@ use super::predict::{Job, Plan};
 use crate::chem::atom_layout::ATOM37;
 use crate::features::af2::Family;
 use crate::features::af2::N_ATOM37;
+use crate::features::af2::monomer::GAP;
+use crate::io::a3m::Alignment;
 use crate::io::colabfold::{PdbResidue, Scores, format_pae, format_pdb, format_scores};
 use crate::pipelines::output::pretty;
 use crate::pipelines::predict::PredictError;
 use crate::pipelines::store::{self, StoreError};
-use crate::score::af2::Ranking;
+use crate::plot::{self, Coverage};
+use crate::query::{Chain, Query};
+use crate::score::af2::{Af2Confidence, Ranking};
 use crate::score::interface::{Complex, Interface, interfaces};
 
 /// Chain ids of the PDB files, by `asym_id`.
 const CHAIN_IDS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// ColabFold's name of a prediction, such as `alphafold2_ptm_model_1_seed_000`; `release` is such as `model_1_ptm`.
+pub fn tag(release: &str, number: usize, seed: u32) -> String {
+    format!("{}_seed_{seed:03}", model_name(release, number))
+}
 
 /// ColabFold's name of a model, such as `alphafold2_ptm_model_1`.
 fn model_name(release: &str, number: usize) -> String {
@@ -36,7 +45,7 @@ fn model_name(release: &str, number: usize) -> String {
 
 impl Target<'_, '_> {
     fn tag(&self) -> String {
-        format!("{}_seed_{:03}", model_name(&self.file.release, self.file.number), self.seed)
+        tag(&self.file.release, self.file.number, self.seed)
     }
 
     /// Where a file is before it has a rank.
@@ -89,8 +98,56 @@ pub(super) fn open(plan: &Plan, job: &Job, settings: Value) -> Result<(), Predic
         written["results"] = json!({});
     }
     store::write(&path, &pretty(&written))?;
+    store::write(&job.folder.join(format!("{}.a3m", job.name)), a3m(job.query).as_bytes())?;
     log(plan, &format!("Query {}: {} (length {})", number(plan, job), job.name, job.raw.n_res()))?;
     Ok(store::write(&plan.out.join("config.json"), config(plan).as_bytes())?)
+}
+
+/// The alignments of a query in one file, each sequence once: lengths and copies, paired rows, then each chain's own beside gaps. Of
+/// letters left out only the number is known; they are written as x.
+fn a3m(query: &Query) -> String {
+    let mut chains: Vec<(&Chain, usize)> = Vec::new();
+    for chain in &query.chains {
+        match chains.iter_mut().find(|(known, _)| known.sequence == chain.sequence) {
+            Some((_, copies)) => *copies += chain.ids.len(),
+            None => chains.push((chain, chain.ids.len())),
+        }
+    }
+    let list = |of: &dyn Fn(&(&Chain, usize)) -> usize| {
+        chains.iter().map(|chain| of(chain).to_string()).collect::<Vec<_>>().join(",")
+    };
+    let mut text = format!("#{}\t{}\n", list(&|(chain, _)| chain.sequence.len()), list(&|(_, copies)| *copies));
+    let paired: Vec<&Alignment> =
+        chains.iter().filter_map(|(chain, _)| chain.paired_msas.first()).map(|file| &*file.alignment).collect();
+    if paired.len() == chains.len() {
+        for i in 0..paired.iter().map(|rows| rows.n_row()).min().unwrap_or(0) {
+            // Rows that come from one file already have the names of all.
+            let mut names: Vec<&str> = paired.iter().map(|rows| rows.names[i].as_str()).collect();
+            names.dedup();
+            let letters: String = paired.iter().map(|rows| letters(rows, i)).collect();
+            text += &format!(">{}\n{letters}\n", names.join("\t"));
+        }
+    }
+    for (k, (chain, _)) in chains.iter().enumerate() {
+        let gaps = |range: &[(&Chain, usize)]| "-".repeat(range.iter().map(|(chain, _)| chain.sequence.len()).sum());
+        let (before, after) = (gaps(&chains[..k]), gaps(&chains[k + 1..]));
+        let mut row = |name: &str, letters: &str| text += &format!(">{name}\n{before}{letters}{after}\n");
+        if chain.main_msas.is_empty() {
+            row(&(101 + k).to_string(), &chain.sequence);
+        }
+        for rows in chain.main_msas.iter().map(|file| &file.alignment) {
+            (0..rows.n_row()).for_each(|i| row(&rows.names[i], &letters(rows, i)));
+        }
+    }
+    text
+}
+
+/// A row as it is written in an a3m.
+fn letters(rows: &Alignment, i: usize) -> String {
+    let columns = rows.row(i).iter().zip(rows.row_deletions(i));
+    columns
+        .map(|(letter, deletions)| "x".repeat((*deletions).into()) + char::from(*letter).encode_utf8(&mut [0; 4]))
+        .collect()
 }
 
 /// Which of the queries it is.
@@ -123,7 +180,7 @@ pub(super) fn pass(target: &Target, plan: &Plan, pass: &Pass) -> Result<(), Pred
     log(plan, &format!("{} recycle={}{}{change}", target.tag(), pass.index, line(target.job, pass)))?;
     if plan.save_recycles {
         let path = target.path("unrelaxed", &format!("r{}.pdb", pass.index));
-        store::write(&path, pdb(target.job, pass).as_bytes())?;
+        store::write(&path, Predicted::new(target.job, pass).pdb().as_bytes())?;
     }
     Ok(())
 }
@@ -145,47 +202,74 @@ fn chain_id(asym: i32) -> char {
     char::from(CHAIN_IDS[asym as usize % CHAIN_IDS.len()])
 }
 
-fn pdb(job: &Job, pass: &Pass) -> String {
-    let raw = &job.raw;
-    let atom = |i: usize, place: usize| (ATOM37[place], pass.recycled.positions[i * N_ATOM37 + place]);
-    let residue = |i: usize| PdbResidue {
-        code: code(raw.restype[i]),
-        chain: chain_id(raw.asym_id[i]),
-        number: raw.residue_index[i] + 1,
-        plddt: pass.confidence.plddt[i],
-        atoms: places(raw.restype[i]).into_iter().map(|place| atom(i, place)).collect(),
-    };
-    format_pdb(&(0..raw.n_res()).map(residue).collect::<Vec<_>>())
+/// A prediction of `n` residues, as its files need it.
+#[derive(Debug, Clone, Copy)]
+pub struct Predicted<'a> {
+    /// `[n]`, 0-20.
+    pub restype: &'a [u8],
+    /// `[n]`: the chain, from 0.
+    pub asym_id: &'a [i32],
+    /// `[n]`, from 0 in each chain.
+    pub residue_index: &'a [i32],
+    /// Atom37, `[n * 37]` in Å.
+    pub positions: &'a [[f32; 3]],
+    /// Its scores.
+    pub confidence: &'a Af2Confidence,
+}
+
+impl<'a> Predicted<'a> {
+    fn new(job: &'a Job, pass: &'a Pass) -> Self {
+        let (raw, positions, confidence) = (&job.raw, &pass.recycled.positions, &pass.confidence);
+        let (restype, asym_id, residue_index) = (&raw.restype, &raw.asym_id, &raw.residue_index);
+        Self { restype, asym_id, residue_index, positions, confidence }
+    }
+
+    /// The PDB file.
+    pub fn pdb(&self) -> String {
+        let atom = |i: usize, place: usize| (ATOM37[place], self.positions[i * N_ATOM37 + place]);
+        let residue = |i: usize| PdbResidue {
+            code: code(self.restype[i]),
+            chain: chain_id(self.asym_id[i]),
+            number: self.residue_index[i] + 1,
+            plddt: self.confidence.plddt[i],
+            atoms: places(self.restype[i]).into_iter().map(|place| atom(i, place)).collect(),
+        };
+        format_pdb(&(0..self.restype.len()).map(residue).collect::<Vec<_>>())
+    }
+
+    /// The score file; complexes also have ipTM and the scores of their interfaces.
+    pub fn scores(&self) -> String {
+        let (c, is_complex) = (self.confidence, self.asym_id.iter().any(|asym| *asym > 0));
+        let between = match &c.errors {
+            Some(errors) if is_complex => interfaces(&Complex {
+                pae: &errors.pae,
+                plddt: &c.plddt,
+                asym_id: self.asym_id,
+                restype: self.restype,
+                positions: self.positions,
+            }),
+            _ => Vec::new(),
+        };
+        let ids = |k: &Interface| (chain_id(k.first as i32), chain_id(k.second as i32));
+        let between: Vec<_> = between.iter().map(|k| (ids(k), [k.ipsae, k.pdockq, k.pdockq2])).collect();
+        format_scores(&Scores {
+            plddt: &c.plddt,
+            pae: c.errors.as_ref().map(|e| e.pae.as_slice()),
+            ptm: c.errors.as_ref().map(|e| e.ptm),
+            iptm: c.errors.as_ref().map(|e| e.iptm).filter(|_| is_complex),
+            interfaces: &between,
+        })
+    }
 }
 
 /// Writes the files of a prediction and notes that it is done.
 pub(super) fn write(target: &Target, plan: &Plan, made: &Made) -> Result<Value, PredictError> {
     let (job, pass) = (target.job, made.pass);
-    let c = &pass.confidence;
+    let (c, predicted) = (&pass.confidence, Predicted::new(job, pass));
     let structure = target.path("unrelaxed", "pdb");
-    store::write(&structure, pdb(job, pass).as_bytes())?;
-    let is_complex = job.raw.chains.len() > 1;
-    let between = match &c.errors {
-        Some(errors) if is_complex => interfaces(&Complex {
-            pae: &errors.pae,
-            plddt: &c.plddt,
-            asym_id: &job.raw.asym_id,
-            restype: &job.raw.restype,
-            positions: &pass.recycled.positions,
-        }),
-        _ => Vec::new(),
-    };
-    let ids = |k: &Interface| (chain_id(k.first as i32), chain_id(k.second as i32));
-    let between: Vec<_> = between.iter().map(|k| (ids(k), [k.ipsae, k.pdockq, k.pdockq2])).collect();
-    let scores = Scores {
-        plddt: &c.plddt,
-        pae: c.errors.as_ref().map(|e| e.pae.as_slice()),
-        ptm: c.errors.as_ref().map(|e| e.ptm),
-        iptm: c.errors.as_ref().map(|e| e.iptm).filter(|_| is_complex),
-        interfaces: &between,
-    };
+    store::write(&structure, predicted.pdb().as_bytes())?;
     let path = target.path("scores", "json");
-    store::write(&path, format_scores(&scores).as_bytes())?;
+    store::write(&path, predicted.scores().as_bytes())?;
     let mut state = state(job);
     state["results"][target.tag()] = json!({
         "ranking_confidence": c.ranking(job.ranking).unwrap_or(c.mean_plddt),
@@ -202,23 +286,26 @@ pub(super) fn write(target: &Target, plan: &Plan, made: &Made) -> Result<Value, 
     Ok(record)
 }
 
+/// The names of predictions by their scores, best first.
+pub fn by_rank(mut results: Vec<(String, f64)>) -> Vec<String> {
+    // In ColabFold's order, seed by seed; of equals the last is the best, as numpy's sort, turned round, has it.
+    let key = |tag: &str| tag.rsplit_once("_seed_").map(|(model, seed)| (seed.parse::<u32>().ok(), model.to_owned()));
+    results.sort_by_key(|(tag, _)| key(tag));
+    results.sort_by(|a, b| a.1.total_cmp(&b.1));
+    results.into_iter().rev().map(|(tag, _)| tag).collect()
+}
+
 /// The predictions of a query by rank, best first: tag, rank before this ranking, what the log says of it.
 fn ranked(job: &Job) -> Vec<(String, Option<u64>, String)> {
     let state = state(job);
-    let mut rows: Vec<(f64, &String, &Value)> = state["results"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(tag, result)| (result["ranking_confidence"].as_f64().unwrap_or(f64::NEG_INFINITY), tag, result))
-        .collect();
-    // In ColabFold's order, seed by seed; of equals the last is the best, as numpy's sort, turned round, has it.
-    let key = |tag: &str| tag.rsplit_once("_seed_").map(|(model, seed)| (seed.parse::<u32>().ok(), model.to_owned()));
-    rows.sort_by_key(|(_, tag, _)| key(tag));
-    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let row = |(_, tag, result): &(f64, &String, &Value)| {
-        ((*tag).clone(), result["rank"].as_u64(), result["line"].as_str().unwrap_or_default().to_owned())
+    let results = &state["results"];
+    let score = |result: &Value| result["ranking_confidence"].as_f64().unwrap_or(f64::NEG_INFINITY);
+    let scores = results.as_object().into_iter().flatten().map(|(tag, result)| (tag.clone(), score(result)));
+    let row = |tag: String| {
+        let (rank, line) = (results[&tag]["rank"].as_u64(), results[&tag]["line"].as_str().unwrap_or_default());
+        (tag, rank, line.to_owned())
     };
-    rows.iter().rev().map(row).collect()
+    by_rank(scores.collect()).into_iter().map(row).collect()
 }
 
 /// All of a query is done: files get their ranks, and what is made from the best ones is written.
@@ -244,7 +331,29 @@ pub(super) fn finish(plan: &Plan, job: &Job) -> Result<(), PredictError> {
         let path = job.folder.join(format!("{}_predicted_aligned_error_v1.json", job.name));
         store::write(&path, format_pae(first).as_bytes())?;
     }
+    plots(job, &scores)?;
     Ok(store::write(&job.folder.join(format!("{}.done.txt", job.name)), b"")?)
+}
+
+/// Pictures of the five best, from their score files.
+fn plots(job: &Job, scores: &[Value]) -> Result<(), PredictError> {
+    let lengths: Vec<usize> = job.raw.chains.iter().map(|c| c.n_res).collect();
+    let numbers = |list: &Value| -> Vec<f32> {
+        list.as_array().into_iter().flatten().map(|x| x.as_f64().unwrap_or(f64::NAN) as f32).collect()
+    };
+    let of = |values: Vec<Vec<f32>>| -> Vec<(String, Vec<f32>)> {
+        values.into_iter().zip(1..).map(|(values, rank)| (format!("rank_{rank}"), values)).collect()
+    };
+    let lines = of(scores.iter().map(|s| numbers(&s["plddt"])).collect());
+    let of_pairs = |s: &Value| s["pae"].as_array().into_iter().flatten().flat_map(&numbers).collect();
+    let errors = of(scores.iter().filter(|s| s["pae"].is_array()).map(of_pairs).collect());
+    let path = |what: &str| job.folder.join(format!("{}_{what}.png", job.name));
+    let write = |what: &str, png: Vec<u8>| if png.is_empty() { Ok(()) } else { store::write(&path(what), &png) };
+    write("plddt", plot::plddt(&lines, &lengths))?;
+    if !errors.is_empty() {
+        write("pae", plot::pae(&errors, &lengths))?;
+    }
+    Ok(write("coverage", plot::coverage(&Coverage { rows: &job.raw.alignment.rows, gap: GAP, lengths: &lengths }))?)
 }
 
 /// Gives the files their ranks: first none has one, then each its own, so that a run that is killed here finds them all.
@@ -376,6 +485,29 @@ mod tests {
         );
         assert_eq!((date(0), date(951_782_400)), ("1970-01-01 00:00:00".into(), "2000-02-29 00:00:00".into()));
         assert_eq!(date(1_795_221_123), "2026-11-21 00:32:03");
+    }
+
+    #[test]
+    fn alignments_are_written_in_one_file() {
+        let path = std::path::Path::new("q.a3m");
+        let of = |text: &str| a3m(&crate::query::parse(path, text.as_bytes()).expect("a query").queries[0]);
+        assert_eq!(of(">q\nMKTV\n>h\nM-abTV\n"), "#4\t1\n>q\nMKTV\n>h\nM-xxTV\n");
+        let text = "#3,2\t2,1\n>101\t102\nMKTVV\n>a\tb\nM-TcV-\n>101\nMKT--\n>x\nMRT--\n>102\n---VV\n>y\n---V-\n";
+        // Read again it is the same complex with the same rows.
+        let parse = |text: &str| crate::query::parse(path, text.as_bytes()).expect("a query").queries.remove(0);
+        let (first, again) = (parse(text), parse(&of(text)));
+        for (a, b) in first.chains.iter().zip(&again.chains) {
+            assert_eq!((&a.ids, &a.sequence), (&b.ids, &b.sequence));
+            for (a, b) in a.main_msas.iter().chain(&a.paired_msas).zip(b.main_msas.iter().chain(&b.paired_msas)) {
+                assert_eq!(
+                    (&a.alignment.letters, &a.alignment.deletions),
+                    (&b.alignment.letters, &b.alignment.deletions)
+                );
+            }
+        }
+        assert!(of(text).starts_with("#3,2\t2,1\n>101\t102\nMKTVV\n>a\tb\nM-T"), "{}", of(text));
+        let fasta = crate::query::parse(std::path::Path::new("q.fasta"), b">q\nMK:GST:MK\n").expect("a query");
+        assert_eq!(a3m(&fasta.queries[0]), "#2,3\t2,1\n>101\nMK---\n>102\n--GST\n");
     }
 
     #[test]

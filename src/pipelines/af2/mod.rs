@@ -1,5 +1,5 @@
 //! AlphaFold2: from queries to structures.
-mod colabfold;
+pub mod colabfold;
 pub mod filter;
 mod memory;
 mod output;

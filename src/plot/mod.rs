@@ -1,0 +1,8 @@
+//! Pictures of confidences and alignments as PNG: arrays in, bytes out. As ColabFold's users know them (`colabfold/plot.py`,
+//! `plot_plddts` and `plot_paes` of `colabfold/colabfold.py`): the same quantities, scales and colours.
+mod axes;
+mod canvas;
+mod colour;
+mod figures;
+
+pub use figures::{Coverage, coverage, pae, plddt};

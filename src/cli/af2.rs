@@ -1,10 +1,16 @@
 //! `fold predict --model af2`: the options that only AlphaFold2 has, and its plan.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Context;
 
 use crate::features::af2::Family;
+use crate::features::af2::raw::MAX_TEMPLATES;
 use crate::pipelines::af2::parameters::{N_MODEL, ParameterFile, in_folder};
 use crate::pipelines::af2::predict::{Plan, Style};
+use crate::pipelines::predict::PredictError;
+use crate::query::{Query, Template, TemplateChain, template_chains};
 
 use super::exit::Usage;
 use super::predict::Common;
@@ -29,6 +35,12 @@ pub struct Af2Args {
     /// Alignment rows of a pass, cluster centres:others [default: 512:5120, multimer 508:2048]
     #[arg(long, value_name = "N:N")]
     max_msa: Option<MaxMsa>,
+    /// Structures (mmCIF, PDB) for a query of one sequence, at most 4; others name them in JSON
+    #[arg(long, value_name = "FILE,..", value_delimiter = ',')]
+    templates: Vec<PathBuf>,
+    /// Structure (mmCIF, PDB) of the query, residue by residue, that the first pass begins with
+    #[arg(long, value_name = "FILE")]
+    initial_guess: Option<PathBuf>,
     /// Write the structure of each pass
     #[arg(long)]
     save_recycles: bool,
@@ -78,6 +90,8 @@ impl Af2Args {
             ("--recycle-early-stop-tolerance", self.recycle_early_stop_tolerance.is_some()),
             ("--num-seeds", self.num_seeds.is_some()),
             ("--max-msa", self.max_msa.is_some()),
+            ("--templates", !self.templates.is_empty()),
+            ("--initial-guess", self.initial_guess.is_some()),
             ("--save-recycles", self.save_recycles),
             ("--output-style", self.output_style.is_some()),
         ];
@@ -85,7 +99,7 @@ impl Af2Args {
     }
 
     /// Every default filled; the headers of the parameter files are read.
-    pub(super) fn plan(self, family: Family, common: Common) -> anyhow::Result<Plan> {
+    pub(super) fn plan(self, family: Family, mut common: Common) -> anyhow::Result<Plan> {
         let is_multimer = family == Family::Multimer;
         let tolerance = self.recycle_early_stop_tolerance.unwrap_or(if is_multimer { 0.5 } else { 0. });
         if !tolerance.is_finite() || tolerance < 0. {
@@ -99,7 +113,10 @@ impl Af2Args {
             )
             .into());
         }
+        let templates = self.templates.iter().map(|path| template(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        common.queries.iter_mut().try_for_each(|query| give(query, &templates))?;
         Ok(Plan {
+            initial_guess: self.initial_guess.as_deref().map(structure).transpose()?,
             models: models(family, common.weights.as_deref(), self.num_models)?,
             seeds: seeds(common.seeds, self.num_seeds)?,
             queries: common.queries,
@@ -130,6 +147,33 @@ fn models(family: Family, weights: Option<&Path>, n_model: Option<u32>) -> anyho
             let message = format!("--num-models {n}: {} is one parameter set; give --weights a folder", path.display());
             Err(Usage(message).into())
         }
+    }
+}
+
+/// The chains of a structure file.
+fn structure(path: &Path) -> anyhow::Result<Vec<TemplateChain>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    Ok(template_chains(&text).map_err(|problem| PredictError::Query(path.display().to_string(), problem))?)
+}
+
+fn template(path: &Path) -> anyhow::Result<Template> {
+    Ok(Template { path: path.to_owned(), chains: Arc::new(structure(path)?), pairs: None })
+}
+
+/// Gives a query of one sequence its templates.
+fn give(query: &mut Query, templates: &[Template]) -> anyhow::Result<()> {
+    let name = &query.name;
+    match &mut query.chains[..] {
+        _ if templates.is_empty() => Ok(()),
+        _ if templates.len() > MAX_TEMPLATES => {
+            Err(Usage(format!("--templates: {} files; AF2 takes {MAX_TEMPLATES} of a chain", templates.len())).into())
+        }
+        [chain] if chain.templates.is_empty() => {
+            chain.templates = templates.to_vec();
+            Ok(())
+        }
+        [_] => Err(Usage(format!("--templates: {name} names templates already")).into()),
+        _ => Err(Usage(format!("--templates: {name} has several chains; name their templates in a JSON query")).into()),
     }
 }
 

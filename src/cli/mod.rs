@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Predict(predict::Args),
+    Predict(Box<predict::Args>),
     Weights(weights::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
     };
     crate::device::start(threads.map(|n| n as usize));
     let done = match cli.command {
-        Command::Predict(args) => predict::run(args),
+        Command::Predict(args) => predict::run(*args),
         Command::Weights(args) => weights::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),

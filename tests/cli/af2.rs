@@ -289,6 +289,66 @@ fn n_done(place: &Place, folder: &str) -> usize {
     written.keys().filter(is_summary).count() + written.iter().filter_map(of_state).sum::<usize>()
 }
 
+/// A structure as template and as the beginning of the first pass; both change the prediction, and must fit the query.
+#[test]
+fn templates_and_an_initial_guess() {
+    let place = Place::new();
+    let run = "predict one.fasta --model af2 --num-models 1 --num-recycle 0 --format pdb";
+    place.succeed(&format!("{run} --out first"));
+    let first = "first/one/one_model.pdb";
+    let model = |out: &str| place.written(out)[Path::new("one/one_model.pdb")].clone();
+    place.succeed(&format!("{run} --templates {first} --out template"));
+    place.succeed(&format!("{run} --initial-guess {first} --out guess"));
+    assert_ne!(model("template"), model("first"));
+    assert_ne!(model("guess"), model("first"));
+    assert_ne!(model("guess"), model("template"));
+    let foreseen = lines(&place.succeed(&format!("{run} --templates {first} --dry-run")));
+    assert_eq!(foreseen[0]["templates"], 1);
+    // Both are part of what a result was made with.
+    for option in ["--templates", "--initial-guess"] {
+        let (message, code) = place.refused(&format!("{run} {option} {first} --out first"));
+        assert!(code == 2 && message.contains("holds results of other settings"), "{message}");
+    }
+    for (arguments, code, part) in [
+        (format!("predict pair.fasta --model af2 --num-models 1 --templates {first}"), 2, "in a JSON query"),
+        (format!("predict pair.fasta --model af2 --num-models 1 --initial-guess {first}"), 0, ""),
+        ("predict deep.a3m --model af2 --num-models 1 --initial-guess one.fasta".to_owned(), 65, "one.fasta: "),
+        (format!("{run} --templates nowhere.cif"), 66, "nowhere.cif: cannot be read"),
+        (format!("{run} --templates {first},{first},{first},{first},{first}"), 2, "AF2 takes 4"),
+    ] {
+        let output = place.command(&format!("{arguments} --out more")).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {message}");
+        assert!(message.contains(part), "{arguments}: {message}");
+    }
+    fs::write(place.path().join("short.fasta"), ">short\nMKTAYIAKQRGW\n").unwrap();
+    let (message, code) =
+        place.refused(&format!("predict short.fasta --model af2 --num-models 1 --initial-guess {first}"));
+    assert!(code == 65 && message.contains("18 residues") && message.contains("12"), "{message}");
+}
+
+/// The commands of the README.
+#[test]
+fn the_example_runs() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let of_example =
+        |line: &&str| line.starts_with("fold ") && (line.contains("fixtures/af2") || line.contains("peptides.fasta"));
+    let commands: Vec<&str> = readme.lines().filter(of_example).collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let words = command.split_whitespace().skip(1).map(|word| match word.split_once('/') {
+            Some(("fixtures" | "examples", _)) => root.join(word).display().to_string(),
+            _ => word.to_owned(),
+        });
+        place.succeed(&words.collect::<Vec<_>>().join(" "));
+    }
+    for name in ["5AWL_1", "6A5J", "both"] {
+        assert!(place.path().join(format!("out-af2/{name}.done.txt")).is_file(), "{name}");
+    }
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_with_a_way_on() {
     let place = Place::new();

@@ -405,7 +405,7 @@ fn config(plan: &Plan) -> String {
     let (max_seq, max_extra_seq) = plan.max_msa.unwrap_or(default);
     let value = json!({
         "num_queries": plan.queries.len(),
-        "use_templates": false,
+        "use_templates": plan.queries.iter().any(|q| q.chains.iter().any(|c| !c.templates.is_empty())),
         "num_relax": 0,
         "model_type": kind,
         "num_models": plan.models.len(),

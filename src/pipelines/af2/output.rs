@@ -265,6 +265,7 @@ pub(super) fn settings(plan: &Plan, job: &Job, device: &Device) -> Value {
         "chains": chains,
         "input_sha256": checksum(job),
         "max_msa": format!("{}:{}", job.rows.0, job.rows.1),
+        "initial_guess_sha256": job.guess.as_ref().map(|x| hex(x.as_flattened().iter().flat_map(|v| v.to_le_bytes()))),
         "n_recycles": plan.n_recycle,
         "recycle_early_stop_tolerance": plan.tolerance,
         "output_style": if plan.style == Style::Common { "common" } else { "colabfold" },
@@ -275,6 +276,12 @@ pub(super) fn settings(plan: &Plan, job: &Job, device: &Device) -> Value {
         "formats": formats,
         "save_recycles": plan.save_recycles,
     })
+}
+
+fn hex(bytes: impl Iterator<Item = u8>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(bytes.collect::<Vec<u8>>());
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Of what the network is given, before anything is drawn.

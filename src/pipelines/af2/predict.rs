@@ -12,6 +12,7 @@ use super::parameters::ParameterFile;
 use super::passes::{Recycling, run};
 use crate::assembly::Assembly;
 use crate::device::{DeviceChoice, Memory};
+use crate::features::af2::guess::initial_guess;
 use crate::features::af2::monomer::Sampling;
 use crate::features::af2::{Family, Raw};
 use crate::models::af2::AlphaFold2;
@@ -21,7 +22,7 @@ use crate::pipelines::output::Format;
 use crate::pipelines::predict::{Outcome, PredictError, write_failures};
 use crate::pipelines::progress::Progress;
 use crate::pipelines::store::{self, StoreError};
-use crate::query::Query;
+use crate::query::{Query, TemplateChain};
 use crate::score::af2::Ranking;
 
 /// Names and forms of the files.
@@ -52,6 +53,8 @@ pub struct Plan {
     pub tolerance: f32,
     /// Most cluster centres and other rows; `None`: what the models were made for.
     pub max_msa: Option<(usize, usize)>,
+    /// A structure that the first pass begins with.
+    pub initial_guess: Option<Vec<TemplateChain>>,
     /// Write the structure of each pass.
     pub save_recycles: bool,
     /// Names and forms of the files.
@@ -80,6 +83,8 @@ pub(super) struct Job<'a> {
     /// Cluster centres and other rows of a pass.
     pub rows: (usize, usize),
     pub ranking: Ranking,
+    /// Atom37 in Å.
+    pub guess: Option<Vec<[f32; 3]>>,
     failure: Option<PredictError>,
 }
 
@@ -137,8 +142,10 @@ impl<'a> Run<'a> {
         let plan = self.plan;
         let mut jobs = Vec::with_capacity(plan.queries.len());
         for query in &plan.queries {
-            let raw =
-                Raw::new(query, plan.family).map_err(|e| PredictError::Query(query.name.clone(), e.to_string()))?;
+            let fault = |e: &dyn std::error::Error| PredictError::Query(query.name.clone(), e.to_string());
+            let raw = Raw::new(query, plan.family).map_err(|e| fault(&e))?;
+            let guess = plan.initial_guess.as_ref().map(|chains| initial_guess(chains, &raw.chains, |_| ()));
+            let guess = guess.transpose().map_err(|e| fault(&e))?.map(|(positions, _)| positions);
             let name = store::file_name(&query.name);
             let folder = if plan.style == Style::Common { plan.out.join(&name) } else { plan.out.clone() };
             let is_complex = raw.chains.len() > 1;
@@ -146,7 +153,7 @@ impl<'a> Run<'a> {
             let ranking = if is_complex && has_errors { Ranking::Interface } else { Ranking::Plddt };
             let rows = raw.sizes(plan.max_msa);
             let assembly = Assembly::new(query);
-            jobs.push(Job { query, assembly, raw, name, folder, rows, ranking, failure: None });
+            jobs.push(Job { query, assembly, raw, name, folder, rows, ranking, guess, failure: None });
         }
         Ok(jobs)
     }
@@ -190,7 +197,8 @@ impl<'a> Run<'a> {
         let label = format!("{} {} seed {}", job.query.name, target.file.release, target.seed);
         progress.stage(&format!("{label}: pass 1 of {n_pass}"));
         let sampling = Sampling { max_msa: job.rows.0, max_extra_msa: job.rows.1, seed: target.seed, n_pass };
-        let recycling = Recycling { n_recycle: plan.n_recycle, tolerance: plan.tolerance, initial_guess: None };
+        let recycling =
+            Recycling { n_recycle: plan.n_recycle, tolerance: plan.tolerance, initial_guess: job.guess.clone() };
         let mut features = |pass| job.raw.pass(&sampling, pass);
         let mut watch = |pass: usize, part: Part| {
             if part == Part::Embedders {
@@ -229,6 +237,7 @@ impl<'a> Run<'a> {
             "residues": job.raw.n_res(),
             "chains": job.raw.chains.len(),
             "msa_rows": job.raw.n_row(),
+            "templates": job.raw.templates.iter().filter(|t| t.mask.contains(&1.)).count(),
             "max_msa": format!("{}:{}", job.rows.0, job.rows.1),
             "estimated_peak_bytes": self.peak(job),
             "available_bytes": crate::device::memory().map(|m| m.available),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::FaultKind;
-use super::json::{Node, Reader};
+use super::json::{Fields, Node, Reader};
 use super::msa::Loader;
 use crate::chem::restype;
 use crate::io::coordinates::{self, Residue};
@@ -70,10 +70,12 @@ pub(super) fn read(
     items.iter().filter_map(|item| one(item, n_res, reader, loader)).collect()
 }
 
+/// Residues of query and template that stand for each other, and where the file says so.
+type Given<'v, 't> = Option<(Vec<(usize, usize)>, Node<'v, 't>)>;
+
 fn one(node: &Node<'_, '_>, n_res: Option<usize>, reader: &mut Reader<'_>, loader: &mut Loader) -> Option<Template> {
     let fields = reader.fields(node, &KEYS)?;
-    let field = |names: [&'static str; 2]| names.iter().find_map(|name| fields.get(name));
-    let Some(path_node) = field(["path", "mmcifPath"]) else {
+    let Some(path_node) = field(&fields, ["path", "mmcifPath"]) else {
         reader.fault(node, "has no \"path\" of an mmCIF or PDB file");
         return None;
     };
@@ -82,38 +84,7 @@ fn one(node: &Node<'_, '_>, n_res: Option<usize>, reader: &mut Reader<'_>, loade
         Some(node) => Some((reader.string(node)?, node)),
         None => None,
     };
-    let indices = [["query_indices", "queryIndices"], ["template_indices", "templateIndices"]];
-    let pairs = match indices.map(field) {
-        [None, None] => None,
-        [Some(query), Some(template)] => {
-            let lists = [query, template].map(|list| {
-                let items = reader.items(list)?;
-                items.iter().map(|item| reader.whole(item, 100_000).map(|i| i as usize)).collect::<Option<Vec<_>>>()
-            });
-            let [Some(of_query), Some(of_template)] = lists else { return None };
-            if of_query.len() != of_template.len() {
-                let message = format!("has {} indices, query_indices has {}", of_template.len(), of_query.len());
-                reader.fault(template, message);
-                return None;
-            }
-            if let Some(i) = of_query.iter().find(|i| n_res.is_some_and(|n| **i >= n)) {
-                reader.fault(
-                    query,
-                    format!("index {i} is beyond the chain's {} residues; they count from 0", n_res.unwrap_or(0)),
-                );
-                return None;
-            }
-            Some((of_query.into_iter().zip(of_template).collect::<Vec<_>>(), template))
-        }
-        [query, _] => {
-            let missing = if query.is_some() { "template_indices" } else { "query_indices" };
-            reader.fault(
-                node,
-                format!("has no {missing}: give both lists of indices, or none to have the sequences aligned"),
-            );
-            return None;
-        }
-    };
+    let pairs = pairs(node, &fields, n_res, reader)?;
     let Some(path) = loader.find(&given) else {
         let message = format!("no such file: {}", loader.tried(&given));
         reader.fault_of(FaultKind::Missing, path_node, message);
@@ -150,12 +121,53 @@ fn one(node: &Node<'_, '_>, n_res: Option<usize>, reader: &mut Reader<'_>, loade
         };
         let n = chain.residues.len();
         if let Some((_, i)) = pairs.iter().find(|(_, i)| *i >= n) {
-            reader
-                .fault(node, format!("index {i} is beyond the {n} residues of chain {}; they count from 0", chain.id));
+            let message = format!("index {i} is beyond the {n} residues of chain {}; they count from 0", chain.id);
+            reader.fault(node, message);
             return None;
         }
     }
     Some(Template { path, chains: Arc::new(chains), pairs: pairs.map(|(pairs, _)| pairs) })
+}
+
+/// A field that has two spellings.
+fn field<'f, 'v, 't>(fields: &'f Fields<'v, 't>, names: [&'static str; 2]) -> Option<&'f Node<'v, 't>> {
+    names.iter().find_map(|name| fields.get(name))
+}
+
+/// The indices that are given; the outer `None`: they have faults.
+fn pairs<'v, 't>(
+    node: &Node<'v, 't>,
+    fields: &Fields<'v, 't>,
+    n_res: Option<usize>,
+    reader: &mut Reader<'_>,
+) -> Option<Given<'v, 't>> {
+    let names = [["query_indices", "queryIndices"], ["template_indices", "templateIndices"]];
+    let [query, template] = match names.map(|names| field(fields, names)) {
+        [None, None] => return Some(None),
+        [Some(query), Some(template)] => [query, template],
+        [query, _] => {
+            let missing = if query.is_some() { "template_indices" } else { "query_indices" };
+            let message =
+                format!("has no {missing}: give both lists of indices, or none to have the sequences aligned");
+            reader.fault(node, message);
+            return None;
+        }
+    };
+    let lists = [query, template].map(|list| {
+        let items = reader.items(list)?;
+        items.iter().map(|item| reader.whole(item, 100_000).map(|i| i as usize)).collect::<Option<Vec<_>>>()
+    });
+    let [Some(of_query), Some(of_template)] = lists else { return None };
+    if of_query.len() != of_template.len() {
+        let message = format!("has {} indices, query_indices has {}", of_template.len(), of_query.len());
+        reader.fault(template, message);
+        return None;
+    }
+    if let Some((i, n)) = n_res.and_then(|n| of_query.iter().find(|i| **i >= n).map(|i| (i, n))) {
+        reader.fault(query, format!("index {i} is beyond the chain's {n} residues; they count from 0"));
+        return None;
+    }
+    Some(Some((of_query.into_iter().zip(of_template).collect(), template.clone())))
 }
 
 #[cfg(test)]

@@ -38,12 +38,12 @@ pub fn main() -> ExitCode {
         Command::Weights(_) => None,
     };
     crate::device::start(threads.map(|n| n as usize));
-    let done = match cli.command {
+    let done = crate::device::on_the_pool(|| match cli.command {
         Command::Predict(args) => predict::run(*args),
         Command::Weights(args) => weights::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
-    };
+    });
     done.unwrap_or_else(|error| {
         eprintln!("fold: {}", ui::chain(&error));
         exit::code(&error)

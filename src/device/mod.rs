@@ -116,9 +116,22 @@ pub fn start(threads: Option<usize>) {
     // SAFETY: called at the start of `main`, before any other thread exists that could read the environment.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt only stores two numbers; no other thread allocates yet.
+    // SAFETY: mallopt only stores three numbers; no other thread allocates yet.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        // What the threads of the pool allocate lies beside the rest, not in regions of 64 MiB of their own.
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
+    // That a pool is there already only happens in a program that made one itself.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build_global();
+}
+
+/// Stack of a thread of the pool: that of a main thread, whose work one of them does.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Does `work` on a thread of the pool. From any other thread each of the thousands of parallel steps of a prediction waits until a
+/// sleeping thread of the pool has woken, and then to be woken by it; a thread of the pool begins with its own share at once.
+pub fn on_the_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }

@@ -2,3 +2,4 @@
 pub mod af2;
 pub mod af3;
 pub mod openfold3;
+pub mod triangles;

@@ -62,9 +62,10 @@ impl PointAttention<'_> {
         let mut values = vec![0.; n * sizes[0]];
         let mut points = vec![0.; n * sizes[1]];
         let mut pairs = vec![0.; n * sizes[2]];
+        let (k, k_points) = (transposed(self.k, n), transposed(self.k_points, n));
         let rows = values.par_chunks_mut(sizes[0]).zip(points.par_chunks_mut(sizes[1]));
         rows.zip(pairs.par_chunks_mut(sizes[2])).enumerate().for_each(|(i, ((values, points), pairs))| {
-            let weights = self.weights(i);
+            let weights = self.weights(i, &k, &k_points);
             for (head, weights) in weights.chunks(n).enumerate() {
                 sum(weights, self.v, head * values.len() / h, values_of(values, head, h));
                 sum(weights, self.v_points, head * points.len() / h, values_of(points, head, h));
@@ -80,28 +81,43 @@ impl PointAttention<'_> {
         Ok(PointAttended { values, points, pairs })
     }
 
-    /// The softmax over j for each head of residue i: `[h, n]`.
-    fn weights(&self, i: usize) -> Vec<f32> {
+    /// The softmax over j for each head of residue i: `[h, n]`; `k` `[h * d, n]`, `k_points` `[h * p * 3, n]`.
+    fn weights(&self, i: usize, k: &[f32], k_points: &[f32]) -> Vec<f32> {
         let (n, h) = (self.mask.len(), self.point_weight.len());
         let (c, c_points) = (self.q.len() / n, self.q_points.len() / n);
         let (d, p) = (c / h, c_points / h);
         let mut logits = vec![0.; h * n];
+        let mut distances = vec![0.; n];
         for (head, logits) in logits.chunks_mut(n).enumerate() {
             let q = &self.q[i * c + head * d..][..d];
+            for (q, k) in q.iter().zip(k[head * d * n..].chunks(n)) {
+                logits.iter_mut().zip(k).for_each(|(logit, k)| *logit += q * k);
+            }
+            distances.fill(0.);
             let q_points = &self.q_points[i * c_points + head * p..][..p];
+            for (q, k) in q_points.iter().zip(k_points[head * p * n..].chunks(n)) {
+                distances.iter_mut().zip(k).for_each(|(distance, k)| *distance += (q - k) * (q - k));
+            }
             let bias = &self.bias[(head * n + i) * n..][..n];
-            for (j, logit) in logits.iter_mut().enumerate() {
-                let k = &self.k[j * c + head * d..][..d];
-                let k_points = &self.k_points[j * c_points + head * p..][..p];
-                let product: f32 = q.iter().zip(k).map(|(q, k)| q * k).sum();
-                let distance: f32 = q_points.iter().zip(k_points).map(|(q, k)| (q - k) * (q - k)).sum();
-                let hidden = HIDDEN * (1. - self.mask[i] * self.mask[j]);
-                *logit = self.scale * product - 0.5 * self.point_weight[head] * distance + bias[j] - hidden;
+            let weight = 0.5 * self.point_weight[head];
+            for (((logit, distance), bias), mask) in logits.iter_mut().zip(&distances).zip(bias).zip(self.mask) {
+                let hidden = HIDDEN * (1. - self.mask[i] * mask);
+                *logit = self.scale * *logit - weight * distance + bias - hidden;
             }
         }
         softmax_rows(Isa::best(), &mut logits, n);
         logits
     }
+}
+
+/// `[n, c]` -> `[c, n]`, so that sums over channels go along the residues.
+fn transposed(x: &[f32], n: usize) -> Vec<f32> {
+    let c = x.len() / n;
+    let mut out = vec![0.; x.len()];
+    for (j, row) in x.chunks(c).enumerate() {
+        row.iter().enumerate().for_each(|(channel, x)| out[channel * n + j] = *x);
+    }
+    out
 }
 
 /// The part of one head.

@@ -229,15 +229,15 @@ impl Chain<'_> {
     }
 
     fn pair(&mut self, block: &PairBlock, mask: &Tensor) -> Result<()> {
-        self.layer("triangle_multiplication_outgoing", true, |_, z| block.tri_mul_out.add_to(z, mask))?;
-        self.layer("triangle_multiplication_incoming", true, |_, z| block.tri_mul_in.add_to(z, mask))?;
+        self.layer("triangle_multiplication_outgoing", true, |_, z| block.triangles.mul_out.add_to(z, mask))?;
+        self.layer("triangle_multiplication_incoming", true, |_, z| block.triangles.mul_in.add_to(z, mask))?;
         self.attention(block, mask)?;
         self.layer("pair_transition", true, |_, z| block.transition.add_to(z, None))
     }
 
     fn attention(&mut self, block: &PairBlock, mask: &Tensor) -> Result<()> {
-        self.layer("triangle_attention_starting_node", true, |_, z| block.tri_att_start.add_to(z, mask))?;
-        self.layer("triangle_attention_ending_node", true, |_, z| block.tri_att_end.add_to(z, mask))
+        self.layer("triangle_attention_starting_node", true, |_, z| block.triangles.att_start.add_to(z, mask))?;
+        self.layer("triangle_attention_ending_node", true, |_, z| block.triangles.att_end.add_to(z, mask))
     }
 
     fn msa<C: ColumnAttention>(&mut self, block: &Block<C>, masks: &Masks) -> Result<()> {

@@ -5,23 +5,17 @@ use candle_core::{Device, Result, Tensor};
 use super::config::StackConfig;
 use crate::features::af2::Af2Features;
 use crate::models::af3::config::PairConfig;
+use crate::models::triangles::Triangles;
 use crate::ops::{
-    BiasOrder, Edges, MsaColumnAttention, MsaColumnGlobalAttention, MsaRowAttention, Node, OuterProductMean,
-    ReluTransition, TriangleAttention, TriangleMultiplication, settle,
+    BiasOrder, MsaColumnAttention, MsaColumnGlobalAttention, MsaRowAttention, OuterProductMean, ReluTransition, settle,
 };
 use crate::weights::Weights;
 
-/// Triangle updates and transition of the pair representation; public parts, since templates have them in another order.
+/// Triangle updates and transition of the pair representation.
 #[derive(Debug)]
 pub struct PairBlock {
-    /// Alg. 11.
-    pub tri_mul_out: TriangleMultiplication,
-    /// Alg. 12.
-    pub tri_mul_in: TriangleMultiplication,
-    /// Alg. 13.
-    pub tri_att_start: TriangleAttention,
-    /// Alg. 14.
-    pub tri_att_end: TriangleAttention,
+    /// Alg. 11 to 14.
+    pub triangles: Triangles,
     /// Alg. 15.
     pub transition: ReluTransition,
 }
@@ -29,34 +23,23 @@ pub struct PairBlock {
 impl PairBlock {
     /// A block on `c_z` channels.
     pub fn load(c_z: usize, config: PairConfig, w: &Weights) -> Result<Self> {
-        let mul = |edges, name| TriangleMultiplication::load(c_z, config.c_hidden_mul, edges, &w.at(name));
-        let att = |node, order, name| {
-            TriangleAttention::load(c_z, config.c_hidden_att, config.n_head, node, order, &w.at(name))
-        };
         Ok(Self {
-            tri_mul_out: mul(Edges::Outgoing, "tri_mul_out")?,
-            tri_mul_in: mul(Edges::Incoming, "tri_mul_in")?,
-            tri_att_start: att(Node::Starting, BiasOrder::QueryKey, "tri_att_start")?,
-            tri_att_end: att(Node::Ending, BiasOrder::KeyQuery, "tri_att_end")?,
+            triangles: Triangles::load(c_z, config, BiasOrder::KeyQuery, w)?,
             transition: ReluTransition::load(c_z, config.n_transition * c_z, &w.at("transition"))?,
         })
     }
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]`, 1 = real. Multiplications first: Alg. 6, and multimer templates.
     pub fn update(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.tri_mul_out.add_to(z, mask)?;
-        self.tri_mul_in.add_to(z, mask)?;
-        self.tri_att_start.add_to(z, mask)?;
-        self.tri_att_end.add_to(z, mask)?;
+        self.triangles.multiply(z, mask)?;
+        self.triangles.attend(z, mask)?;
         self.transition.add_to(z, None)
     }
 
     /// As `update`, attention first: monomer templates (Alg. 16).
     pub fn update_attention_first(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.tri_att_start.add_to(z, mask)?;
-        self.tri_att_end.add_to(z, mask)?;
-        self.tri_mul_out.add_to(z, mask)?;
-        self.tri_mul_in.add_to(z, mask)?;
+        self.triangles.attend(z, mask)?;
+        self.triangles.multiply(z, mask)?;
         self.transition.add_to(z, None)
     }
 }

@@ -2,44 +2,30 @@
 use candle_core::{Result, Tensor};
 
 use super::config::{PairConfig, PairformerConfig};
-use crate::ops::{
-    Attention, BiasOrder, Edges, Linear, Node, Norm, SwiGluTransition, TriangleAttention, TriangleMultiplication,
-    add_in_place, pair_bias, settle,
-};
+use crate::models::triangles::Triangles;
+use crate::ops::{Attention, BiasOrder, Linear, Norm, SwiGluTransition, add_in_place, pair_bias, settle};
 use crate::weights::Weights;
 
 /// Triangle updates and transition of the pair representation: Alg. 17 lines 2-6.
 #[derive(Debug)]
 pub struct PairBlock {
-    tri_mul_out: TriangleMultiplication,
-    tri_mul_in: TriangleMultiplication,
-    tri_att_start: TriangleAttention,
-    tri_att_end: TriangleAttention,
+    triangles: Triangles,
     transition: SwiGluTransition,
 }
 
 impl PairBlock {
     /// A block on `c_z` channels; the ending node's bias has the order of `ending_bias`.
     pub fn load(c_z: usize, config: PairConfig, ending_bias: BiasOrder, w: &Weights) -> Result<Self> {
-        let mul = |edges, name| TriangleMultiplication::load(c_z, config.c_hidden_mul, edges, &w.at(name));
-        let att = |node, order, name| {
-            TriangleAttention::load(c_z, config.c_hidden_att, config.n_head, node, order, &w.at(name))
-        };
         Ok(Self {
-            tri_mul_out: mul(Edges::Outgoing, "tri_mul_out")?,
-            tri_mul_in: mul(Edges::Incoming, "tri_mul_in")?,
-            tri_att_start: att(Node::Starting, BiasOrder::QueryKey, "tri_att_start")?,
-            tri_att_end: att(Node::Ending, ending_bias, "tri_att_end")?,
+            triangles: Triangles::load(c_z, config, ending_bias, w)?,
             transition: SwiGluTransition::load(c_z, config.n_transition * c_z, &w.at("transition"))?,
         })
     }
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]`, 1 = real.
     pub fn update(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.tri_mul_out.add_to(z, mask)?;
-        self.tri_mul_in.add_to(z, mask)?;
-        self.tri_att_start.add_to(z, mask)?;
-        self.tri_att_end.add_to(z, mask)?;
+        self.triangles.multiply(z, mask)?;
+        self.triangles.attend(z, mask)?;
         self.transition.add_to(z, Some(mask))
     }
 }

@@ -256,10 +256,10 @@ fn layers<C: ColumnAttention>(
                 Layer::ColumnAttention => block.column_attention.add_to(m, &masks.msa),
                 Layer::MsaTransition => block.msa_transition.add_to(m, None),
                 Layer::OuterProductMean => block.outer_product_mean.add_to(z, m, &masks.msa),
-                Layer::TriMulOut => block.pair.tri_mul_out.add_to(z, &masks.pair),
-                Layer::TriMulIn => block.pair.tri_mul_in.add_to(z, &masks.pair),
-                Layer::TriAttStart => block.pair.tri_att_start.add_to(z, &masks.pair),
-                Layer::TriAttEnd => block.pair.tri_att_end.add_to(z, &masks.pair),
+                Layer::TriMulOut => block.pair.triangles.mul_out.add_to(z, &masks.pair),
+                Layer::TriMulIn => block.pair.triangles.mul_in.add_to(z, &masks.pair),
+                Layer::TriAttStart => block.pair.triangles.att_start.add_to(z, &masks.pair),
+                Layer::TriAttEnd => block.pair.triangles.att_end.add_to(z, &masks.pair),
                 Layer::PairTransition => block.pair.transition.add_to(z, None),
             }?;
             ops::settle(z)

@@ -41,6 +41,9 @@ pub struct Af2Args {
     /// Structure (mmCIF, PDB) of the query, residue by residue, that the first pass begins with
     #[arg(long, value_name = "FILE")]
     initial_guess: Option<PathBuf>,
+    /// Lose a part of the trunk's updates, by the seed, so that seeds differ more
+    #[arg(long)]
+    use_dropout: bool,
     /// Write the structure of each pass
     #[arg(long)]
     save_recycles: bool,
@@ -92,6 +95,7 @@ impl Af2Args {
             ("--max-msa", self.max_msa.is_some()),
             ("--templates", !self.templates.is_empty()),
             ("--initial-guess", self.initial_guess.is_some()),
+            ("--use-dropout", self.use_dropout),
             ("--save-recycles", self.save_recycles),
             ("--output-style", self.output_style.is_some()),
         ];
@@ -126,6 +130,7 @@ impl Af2Args {
             tolerance,
             max_msa: self.max_msa.map(|MaxMsa(seq, extra)| (seq, extra)),
             save_recycles: self.save_recycles,
+            use_dropout: self.use_dropout,
             style,
             device: common.device,
             n_thread: common.n_thread,

@@ -123,6 +123,25 @@ fn models_and_seeds_are_written_ranked_and_the_best_is_copied() {
     assert_eq!((&run["model"], &run["n_recycles"], &run["max_msa"]), (&"af2".into(), &1.into(), &"1:1".into()));
 }
 
+/// Dropout makes other structures, the same for a seed, and no mixture with those made without.
+#[test]
+fn dropout_is_a_setting_of_the_run() {
+    let place = Place::new();
+    let run = |out: &str, more: &str| {
+        let run = format!("predict one.fasta --model af2 --num-models 1 --num-recycle 1 --seeds 3 --out {out} {more}");
+        place.succeed(&run);
+        fs::read(place.path().join(out).join("one/one_model.cif")).unwrap()
+    };
+    let plain = run("plain", "");
+    let lost = run("lost", "--use-dropout");
+    assert_ne!(plain, lost);
+    assert_eq!(lost, run("again", "--use-dropout"));
+    assert_eq!(place.json("lost/one/run.json")["use_dropout"], true);
+    let (message, code) =
+        place.refused("predict one.fasta --model af2 --num-models 1 --num-recycle 1 --seeds 3 --out lost");
+    assert!(code == 2 && message.contains("use_dropout") && message.contains("--overwrite"), "{message}");
+}
+
 #[test]
 fn a_complex_is_ranked_by_its_interface_in_both_kinds_of_models() {
     let place = Place::new();

@@ -8,6 +8,7 @@ use candle_core::{D, Device, Tensor};
 use fold::features::af2::{Af2Features, ExtraMsa, Msa, Template};
 use fold::geometry::{Rigid, rotation_of_quaternion};
 use fold::models::af2::config::Config;
+use fold::models::af2::dropout::Dropout;
 use fold::models::af2::evoformer::{Block, ColumnAttention, Masks, PairBlock};
 use fold::models::af2::heads::{Folded, Heads, Trunk};
 use fold::models::af2::monomer::Monomer;
@@ -316,14 +317,18 @@ fn blocks<C: ColumnAttention>(
 
 fn monomer_stacks(case: &Case, model: &Monomer) -> Result<()> {
     let (of_all, of_extra) = masks(&case.golden, &monomer_features(&case.golden)?)?;
-    blocks(case, "extra", &model.network.extra_msa, |block, m, z| block.update(m, z, &of_extra))?;
-    blocks(case, "evoformer", &model.network.evoformer, |block, m, z| block.update(m, z, &of_all))
+    blocks(case, "extra", &model.network.extra_msa, |block, m, z| block.update(m, z, &of_extra, &Dropout::default()))?;
+    blocks(case, "evoformer", &model.network.evoformer, |block, m, z| block.update(m, z, &of_all, &Dropout::default()))
 }
 
 fn multimer_stacks(case: &Case, model: &Multimer) -> Result<()> {
     let (of_all, of_extra) = masks(&case.golden, &multimer_features(&case.golden)?)?;
-    blocks(case, "extra", &model.network.extra_msa, |block, m, z| block.update_product_first(m, z, &of_extra))?;
-    blocks(case, "evoformer", &model.network.evoformer, |block, m, z| block.update_product_first(m, z, &of_all))
+    blocks(case, "extra", &model.network.extra_msa, |block, m, z| {
+        block.update_product_first(m, z, &of_extra, &Dropout::default())
+    })?;
+    blocks(case, "evoformer", &model.network.evoformer, |block, m, z| {
+        block.update_product_first(m, z, &of_all, &Dropout::default())
+    })
 }
 
 #[test]
@@ -348,12 +353,12 @@ fn embedders_of_a_monomer() -> Result<()> {
     for (k, one) in features.templates.iter().enumerate() {
         let got = template.features(one, &[], &Device::Cpu)?;
         assert_close(&format!("features of template {k}"), &got, &g.get("template/stack_in")?.get(k)?, LIMIT)?;
-        let got = template.embed(one, &[], &masks.pair)?;
+        let got = template.embed(one, &[], &masks.pair, &Dropout::default())?;
         assert_close(&format!("template {k}"), &got, &g.get("template/single")?.get(k)?, LIMIT)?;
     }
     let query = get(&g, "template/query")?;
     let sum = query.copy()?;
-    template.add_to(&sum, &features, &masks.pair)?;
+    template.add_to(&sum, &features, &masks.pair, &Dropout::default())?;
     assert_close("templates", &(sum - query)?, &g.get("template/update")?, LIMIT)?;
     let rows = template.rows(&features, &Device::Cpu)?;
     let (m, masks) = masks.with_rows(m, Some(rows))?;
@@ -382,21 +387,21 @@ fn embedders_of_a_multimer() -> Result<()> {
             &g.get("template/stack_in")?.get(k * n_block)?,
             LIMIT,
         )?;
-        let got = model.template.embed(&z_t, one, &features, &masks.pair)?;
+        let got = model.template.embed(&z_t, one, &features, &masks.pair, &Dropout::default())?;
         assert_close(&format!("template {k}"), &got, &g.get("template/single")?.get(k)?, LIMIT)?;
     }
     let sum = query.copy()?;
-    model.template.add_to(&sum, &features, &masks.pair)?;
+    model.template.add_to(&sum, &features, &masks.pair, &Dropout::default())?;
     assert_close("templates", &(sum - &query)?, &g.get("template/update")?, LIMIT)?;
     // A slot that repeats is embedded once and counted twice.
     let mut twice = features.clone();
     twice.templates.extend([twice.templates[2].clone(), Template { is_real: true, ..twice.templates[2].clone() }]);
     let (once, all) = (query.copy()?, query.copy()?);
-    model.template.add_to(&all, &twice, &masks.pair)?;
+    model.template.add_to(&all, &twice, &masks.pair, &Dropout::default())?;
     let mut apart = twice.clone();
     apart.templates.rotate_right(2);
     apart.templates.swap(1, 2);
-    model.template.add_to(&once, &apart, &masks.pair)?;
+    model.template.add_to(&once, &apart, &masks.pair, &Dropout::default())?;
     assert_close("repeated slots", &all, &once, 1e-6)?;
     let (m, masks) = masks.with_rows(m, Some(model.template.rows(&features, &Device::Cpu)?))?;
     assert_close("msa with templates", &m, &g.get("evoformer/in/msa")?, LIMIT)?;
@@ -565,14 +570,45 @@ fn passes(
 fn whole_monomer() -> Result<()> {
     let (case, model) = monomer()?;
     let features = monomer_features(&case.golden)?;
-    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
+    passes(
+        &case,
+        &features,
+        |before| model.trunk(&features, before, &Dropout::default(), &mut |_| ()),
+        &model.network.heads,
+    )
 }
 
 #[test]
 fn whole_multimer() -> Result<()> {
     let (case, model) = multimer()?;
     let features = multimer_features(&case.golden)?;
-    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
+    passes(
+        &case,
+        &features,
+        |before| model.trunk(&features, before, &Dropout::default(), &mut |_| ()),
+        &model.network.heads,
+    )
+}
+
+/// The trunk of the first pass, with the updates lost that `fixtures/af2/record.py` lets the official layers lose.
+#[test]
+fn dropout_takes_what_the_official_layers_lose() -> Result<()> {
+    let pattern = || Dropout::from_fn(|_, i, rate| i64::from(i) * 7 % 20 >= (20. * rate).round() as i64);
+    let check = |name: &str, trunk: &Trunk, features: &Af2Features| -> Result<()> {
+        let golden = Golden::open(format!("af2/{name}_dropout.safetensors"))?;
+        for (part, got, axes) in [("single", &trunk.single, 1), ("pair", &trunk.pair, 2)] {
+            let want = get(&golden, &format!("trunk/{part}"))?;
+            let (got, want) = (real(got, &features.mask, axes)?, real(&want, &features.mask, axes)?);
+            assert_close(part, &got, &want, 1e-5)?;
+        }
+        Ok(())
+    };
+    let (case, model) = monomer()?;
+    let features = monomer_features(&case.golden)?;
+    check(MONOMER, &model.trunk(&features, recycled(&case.golden)?, &pattern(), &mut |_| ())?, &features)?;
+    let (case, model) = multimer()?;
+    let features = multimer_features(&case.golden)?;
+    check(MULTIMER, &model.trunk(&features, recycled(&case.golden)?, &pattern(), &mut |_| ())?, &features)
 }
 
 /// The released sizes: fixtures/af2/README.md says how the files are made.
@@ -583,7 +619,12 @@ fn full_size_monomer() -> Result<()> {
     let (model, features) = (case.monomer()?, monomer_features(&case.golden)?);
     monomer_stacks(&case, &model)?;
     structure(&case, &model.network.heads, &features)?;
-    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
+    passes(
+        &case,
+        &features,
+        |before| model.trunk(&features, before, &Dropout::default(), &mut |_| ()),
+        &model.network.heads,
+    )
 }
 
 #[test]
@@ -593,5 +634,10 @@ fn full_size_multimer() -> Result<()> {
     let (model, features) = (case.multimer()?, multimer_features(&case.golden)?);
     multimer_stacks(&case, &model)?;
     structure(&case, &model.network.heads, &features)?;
-    passes(&case, &features, |before| model.trunk(&features, before, &mut |_| ()), &model.network.heads)
+    passes(
+        &case,
+        &features,
+        |before| model.trunk(&features, before, &Dropout::default(), &mut |_| ()),
+        &model.network.heads,
+    )
 }

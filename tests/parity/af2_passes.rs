@@ -3,6 +3,7 @@ use anyhow::{Context, Result};
 use candle_core::Error;
 use fold::features::af2::Af2Features;
 use fold::models::af2::AlphaFold2;
+use fold::models::af2::dropout::Dropout;
 use fold::models::af2::network::Part;
 use fold::models::af2::recycle::Recycled;
 use fold::pipelines::af2::passes::{Pass, Recycling, run};
@@ -40,7 +41,7 @@ fn each_pass_begins_with_the_one_before() -> Result<()> {
         let network = model.network();
         let mut before = Recycled::first(features.n_res(), &network.config, None, &network.device)?;
         for (index, (moved, positions)) in seen.iter().enumerate() {
-            let trunk = model.trunk(&features, before.clone(), &mut |_| ())?;
+            let trunk = model.trunk(&features, before.clone(), &Dropout::default(), &mut |_| ())?;
             let folded = network.heads.fold(&trunk, &features)?;
             assert_eq!(&folded.positions, positions, "{name}, pass {index}");
             let wanted = (index > 0).then(|| change(&before.positions, positions, &features.mask));

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::config::StackConfig;
+use super::dropout::{Dropout, PAIR_RATE, ROW_ATTENTION_RATE, Shared};
 use crate::features::af2::Af2Features;
 use crate::models::af3::config::PairConfig;
 use crate::models::triangles::Triangles;
@@ -30,17 +31,29 @@ impl PairBlock {
     }
 
     /// Updates `z` `[b, n, n, c_z]` in place; `mask` `[b, n, n]`, 1 = real. Multiplications first: Alg. 6, and multimer templates.
-    pub fn update(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.triangles.multiply(z, mask)?;
-        self.triangles.attend(z, mask)?;
+    pub fn update(&self, z: &Tensor, mask: &Tensor, dropout: &Dropout) -> Result<()> {
+        self.multiply(z, mask, dropout)?;
+        self.attend(z, mask, dropout)?;
         self.transition.add_to(z, None)
     }
 
     /// As `update`, attention first: monomer templates (Alg. 16).
-    pub fn update_attention_first(&self, z: &Tensor, mask: &Tensor) -> Result<()> {
-        self.triangles.attend(z, mask)?;
-        self.triangles.multiply(z, mask)?;
+    pub fn update_attention_first(&self, z: &Tensor, mask: &Tensor, dropout: &Dropout) -> Result<()> {
+        self.attend(z, mask, dropout)?;
+        self.multiply(z, mask, dropout)?;
         self.transition.add_to(z, None)
+    }
+
+    fn multiply(&self, z: &Tensor, mask: &Tensor, dropout: &Dropout) -> Result<()> {
+        let Triangles { mul_out, mul_in, .. } = &self.triangles;
+        dropout.apply(z, PAIR_RATE, Shared::Rows, || mul_out.add_to(z, mask))?;
+        dropout.apply(z, PAIR_RATE, Shared::Rows, || mul_in.add_to(z, mask))
+    }
+
+    fn attend(&self, z: &Tensor, mask: &Tensor, dropout: &Dropout) -> Result<()> {
+        let Triangles { att_start, att_end, .. } = &self.triangles;
+        dropout.apply(z, PAIR_RATE, Shared::Rows, || att_start.add_to(z, mask))?;
+        dropout.apply(z, PAIR_RATE, Shared::Columns, || att_end.add_to(z, mask))
     }
 }
 
@@ -142,23 +155,23 @@ impl<C: ColumnAttention> Block<C> {
     }
 
     /// Updates `m` `[1, n_seq, n, c_m]` and `z` `[1, n, n, c_z]` in place, as Alg. 6 has it.
-    pub fn update(&self, m: &Tensor, z: &Tensor, masks: &Masks) -> Result<()> {
-        self.update_msa(m, z, masks)?;
+    pub fn update(&self, m: &Tensor, z: &Tensor, masks: &Masks, dropout: &Dropout) -> Result<()> {
+        self.update_msa(m, z, masks, dropout)?;
         self.outer_product_mean.add_to(z, m, &masks.msa)?;
-        self.pair.update(z, &masks.pair)?;
+        self.pair.update(z, &masks.pair, dropout)?;
         settle(z)
     }
 
     /// As `update`, the outer product mean first: multimer.
-    pub fn update_product_first(&self, m: &Tensor, z: &Tensor, masks: &Masks) -> Result<()> {
+    pub fn update_product_first(&self, m: &Tensor, z: &Tensor, masks: &Masks, dropout: &Dropout) -> Result<()> {
         self.outer_product_mean.add_to(z, m, &masks.msa)?;
-        self.update_msa(m, z, masks)?;
-        self.pair.update(z, &masks.pair)?;
+        self.update_msa(m, z, masks, dropout)?;
+        self.pair.update(z, &masks.pair, dropout)?;
         settle(z)
     }
 
-    fn update_msa(&self, m: &Tensor, z: &Tensor, masks: &Masks) -> Result<()> {
-        self.row_attention.add_to(m, z, &masks.msa)?;
+    fn update_msa(&self, m: &Tensor, z: &Tensor, masks: &Masks, dropout: &Dropout) -> Result<()> {
+        dropout.apply(m, ROW_ATTENTION_RATE, Shared::Rows, || self.row_attention.add_to(m, z, &masks.msa))?;
         self.column_attention.add_to(m, &masks.msa)?;
         self.msa_transition.add_to(m, None)
     }

@@ -3,6 +3,7 @@ pub mod atoms;
 pub mod columns;
 pub mod config;
 pub mod cost;
+pub mod dropout;
 pub mod embed;
 pub mod evoformer;
 pub mod heads;
@@ -18,6 +19,7 @@ pub mod template;
 use candle_core::Result;
 
 use self::config::Config;
+use self::dropout::Dropout;
 use self::heads::Trunk;
 use self::monomer::Monomer;
 use self::multimer::Multimer;
@@ -53,10 +55,16 @@ impl AlphaFold2 {
     }
 
     /// Embedders and stacks; `watch` is told of each part that is done.
-    pub fn trunk(&self, features: &Af2Features, recycled: Recycled, watch: &mut dyn FnMut(Part)) -> Result<Trunk> {
+    pub fn trunk(
+        &self,
+        features: &Af2Features,
+        recycled: Recycled,
+        dropout: &Dropout,
+        watch: &mut dyn FnMut(Part),
+    ) -> Result<Trunk> {
         match self {
-            Self::Monomer(model) => model.trunk(features, recycled, watch),
-            Self::Multimer(model) => model.trunk(features, recycled, watch),
+            Self::Monomer(model) => model.trunk(features, recycled, dropout, watch),
+            Self::Multimer(model) => model.trunk(features, recycled, dropout, watch),
         }
     }
 }

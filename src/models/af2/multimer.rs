@@ -2,6 +2,7 @@
 use candle_core::{Result, Tensor};
 
 use super::config::Config;
+use super::dropout::Dropout;
 use super::evoformer::Masks;
 use super::heads::Trunk;
 use super::ipa::PointLength;
@@ -56,25 +57,31 @@ impl Multimer {
     }
 
     /// Embedders and stacks; `watch` is told of each part that is done.
-    pub fn trunk(&self, features: &Af2Features, recycled: Recycled, watch: &mut dyn FnMut(Part)) -> Result<Trunk> {
+    pub fn trunk(
+        &self,
+        features: &Af2Features,
+        recycled: Recycled,
+        dropout: &Dropout,
+        watch: &mut dyn FnMut(Part),
+    ) -> Result<Trunk> {
         let network = &self.network;
         let (m, z) = self.embed(features, &recycled)?;
         drop(recycled);
         let masks = Masks::new(features, &network.device)?;
-        self.template.add_to(&z, features, &masks.pair)?;
+        self.template.add_to(&z, features, &masks.pair, dropout)?;
         watch(Part::Embedders);
         {
             let extra = network.extra_msa_embedder.forward(features, &network.device)?;
             let masks = Masks::of_extra(features, &masks.pair)?;
             for block in &network.extra_msa {
-                block.update_product_first(&extra, &z, &masks)?;
+                block.update_product_first(&extra, &z, &masks, dropout)?;
                 watch(Part::ExtraBlock);
             }
         }
         let rows = self.template.rows(features, &network.device)?;
         let (m, masks) = masks.with_rows(m, Some(rows))?;
         for block in &network.evoformer {
-            block.update_product_first(&m, &z, &masks)?;
+            block.update_product_first(&m, &z, &masks, dropout)?;
             watch(Part::Block);
         }
         Trunk::new(&m, z, features.n_seq(), &network.single)

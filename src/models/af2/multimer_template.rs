@@ -3,6 +3,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::columns::{FeatureLinear, add, pairs};
 use super::config::{Config, TemplateConfig};
+use super::dropout::Dropout;
 use super::evoformer::PairBlock;
 use super::template::{N_BIN, N_RESTYPE, TorsionRows, backbone_mask, distances, side_chain};
 use crate::chem::atom_layout::{C, CA, N};
@@ -57,7 +58,7 @@ impl MultimerTemplateEmbedder {
     }
 
     /// Adds the mean of all slots, empty ones included, to `z` `[1, n, n, c_z]` in place; `mask` `[1, n, n]`, 1 = real.
-    pub fn add_to(&self, z: &Tensor, features: &Af2Features, mask: &Tensor) -> Result<()> {
+    pub fn add_to(&self, z: &Tensor, features: &Af2Features, mask: &Tensor, dropout: &Dropout) -> Result<()> {
         let z_t = self.project(z)?;
         let slots = &features.templates;
         let mut sum: Option<Tensor> = None;
@@ -68,7 +69,7 @@ impl MultimerTemplateEmbedder {
             let same = same && template.positions == slots[k - 1].positions;
             let t = match last.take().filter(|_| same) {
                 Some(t) => t,
-                None => self.embed(&z_t, template, features, mask)?,
+                None => self.embed(&z_t, template, features, mask, dropout)?,
             };
             match &sum {
                 Some(sum) => add_in_place(sum, &t)?,
@@ -86,10 +87,17 @@ impl MultimerTemplateEmbedder {
     }
 
     /// One template, `[1, n, n, c_t]`.
-    pub fn embed(&self, z_t: &Tensor, template: &Template, features: &Af2Features, mask: &Tensor) -> Result<Tensor> {
+    pub fn embed(
+        &self,
+        z_t: &Tensor,
+        template: &Template,
+        features: &Af2Features,
+        mask: &Tensor,
+        dropout: &Dropout,
+    ) -> Result<Tensor> {
         let t = self.features(template, features, mask.device())?;
         add_in_place(&t, z_t)?;
-        self.blocks.iter().try_for_each(|block| block.update(&t, mask))?;
+        self.blocks.iter().try_for_each(|block| block.update(&t, mask, dropout))?;
         self.norm.forward(&t)
     }
 

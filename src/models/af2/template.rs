@@ -3,6 +3,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::columns::{Distances, FeatureLinear, add, pairs};
 use super::config::{Config, TemplateConfig};
+use super::dropout::Dropout;
 use super::evoformer::PairBlock;
 use crate::chem::atom_layout::{C, CA, N, pseudo_beta};
 use crate::features::af2::torsion::Torsions;
@@ -88,16 +89,17 @@ impl TemplateEmbedder {
     }
 
     /// Adds the templates to `z` `[1, n, n, c_z]` in place; `mask` `[1, n, n]`, 1 = real.
-    pub fn add_to(&self, z: &Tensor, features: &Af2Features, mask: &Tensor) -> Result<()> {
+    pub fn add_to(&self, z: &Tensor, features: &Af2Features, mask: &Tensor, dropout: &Dropout) -> Result<()> {
         let real = features.templates.iter().filter(|t| t.is_real);
-        let embedded = real.map(|t| self.embed(t, &features.template_group, mask)).collect::<Result<Vec<_>>>()?;
+        let embedded =
+            real.map(|t| self.embed(t, &features.template_group, mask, dropout)).collect::<Result<Vec<_>>>()?;
         if embedded.is_empty() { Ok(()) } else { self.attend(z, &embedded) }
     }
 
     /// Alg. 16: one template, `[1, n, n, c_t]`; `groups` as [`Af2Features::template_group`].
-    pub fn embed(&self, template: &Template, groups: &[i32], mask: &Tensor) -> Result<Tensor> {
+    pub fn embed(&self, template: &Template, groups: &[i32], mask: &Tensor, dropout: &Dropout) -> Result<Tensor> {
         let t = self.features(template, groups, mask.device())?;
-        self.blocks.iter().try_for_each(|block| block.update_attention_first(&t, mask))?;
+        self.blocks.iter().try_for_each(|block| block.update_attention_first(&t, mask, dropout))?;
         self.norm.forward(&t)
     }
 

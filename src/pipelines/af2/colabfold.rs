@@ -419,6 +419,7 @@ fn config(plan: &Plan) -> String {
         "max_extra_seq": max_extra_seq,
         "random_seed": plan.seeds.first(),
         "num_seeds": plan.seeds.len(),
+        "use_dropout": plan.use_dropout,
         "use_bfloat16": false,
         "version": format!("fold {}", env!("CARGO_PKG_VERSION")),
     });

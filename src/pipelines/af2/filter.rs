@@ -3,6 +3,7 @@
 use crate::features::af2::Af2Features;
 use crate::features::af2::design::{Design, DesignError, single_sequence};
 use crate::models::af2::AlphaFold2;
+use crate::models::af2::dropout::Dropout;
 use crate::models::af2::monomer::Monomer;
 use crate::models::af2::network::Part;
 use crate::models::af2::recycle::Recycled;
@@ -105,7 +106,7 @@ impl<'a> Filter<'a> {
         let mut recycled = Recycled::first(features.n_res(), &network.config, guess, &network.device)?;
         let mut pass = 0;
         loop {
-            let trunk = self.model.trunk(features, recycled, &mut |part| watch(pass, part))?;
+            let trunk = self.model.trunk(features, recycled, &Dropout::default(), &mut |part| watch(pass, part))?;
             ops::release_scratch();
             let folded = network.heads.fold(&trunk, features)?;
             watch(pass, Part::Heads);

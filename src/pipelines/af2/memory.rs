@@ -18,6 +18,8 @@ pub(super) struct Sizes {
     pub n_template: usize,
     /// Rows without a cluster.
     pub n_extra: usize,
+    /// Are updates lost?
+    pub has_dropout: bool,
 }
 
 /// The most bytes that are held at any time, weights of `weight_bytes` included.
@@ -31,12 +33,14 @@ pub(super) fn peak(c: &Config, sizes: &Sizes, weight_bytes: u64) -> u64 {
     // The representation, and what the layers make of parts of it.
     let layers = 2 * pair + pair.min(BLOCKS);
     let msa = 3 * rows(sizes.n_seq + sizes.n_template, c.c_m).max(rows(sizes.n_extra, c.c_e));
+    // What an update changes, before it; the update; what is taken back of it.
+    let lost = if sizes.has_dropout { 3 * pair.max(msa / 3) } else { 0 };
     // The structure module normalises a copy; logits and values of each pair.
     let n_logit = c.heads.n_pae.unwrap_or(0).max(c.structure.n_head * 4) as u64;
     let heads = 2 * pair + pairs * n_logit;
     // Features: letters and their profiles; errors and their text.
     let host = rows(sizes.n_seq, 64) + rows(sizes.n_extra, 4) + 8 * pairs;
-    weight_bytes + BASE + host + embedders.max(layers + msa).max(heads)
+    weight_bytes + BASE + host + embedders.max(layers + msa + lost).max(heads)
 }
 
 /// The most residues, with as many rows, that take no more than `available` bytes; 0 if none does.
@@ -61,11 +65,13 @@ mod tests {
     fn the_largest_that_fits() {
         let release = weights_convert::ALPHAFOLD2.iter().find(|r| r.version == "model_1_ptm").unwrap();
         let config: Config = serde_json::from_str(release.config).unwrap();
-        let sizes = Sizes { n_res: 4000, n_seq: 512, n_template: 4, n_extra: 1024 };
+        let sizes = Sizes { n_res: 4000, n_seq: 512, n_template: 4, n_extra: 1024, has_dropout: false };
         let n = largest(&config, &sizes, 1 << 30, 8 << 30);
         assert!((500..4000).contains(&n), "{n}");
         let of = |n_res| peak(&config, &Sizes { n_res, ..sizes }, 1 << 30);
         assert!(of(n) <= 8 << 30 && of(n + 1) > 8 << 30);
         assert_eq!(largest(&config, &sizes, 1 << 30, 1 << 20), 0);
+        let with = |has_dropout| peak(&config, &Sizes { n_res: 300, has_dropout, ..sizes }, 0);
+        assert!(with(true) > with(false));
     }
 }

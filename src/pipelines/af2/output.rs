@@ -267,6 +267,7 @@ pub(super) fn settings(plan: &Plan, job: &Job, device: &Device) -> Value {
         "max_msa": format!("{}:{}", job.rows.0, job.rows.1),
         "initial_guess_sha256": job.guess.as_ref().map(|x| hex(x.as_flattened().iter().flat_map(|v| v.to_le_bytes()))),
         "n_recycles": plan.n_recycle,
+        "use_dropout": plan.use_dropout,
         "recycle_early_stop_tolerance": plan.tolerance,
         "output_style": if plan.style == Style::Common { "common" } else { "colabfold" },
         "seeds": plan.seeds,

@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 
 use crate::features::af2::Af2Features;
 use crate::models::af2::AlphaFold2;
+use crate::models::af2::dropout::Dropout;
 use crate::models::af2::network::Part;
 use crate::models::af2::recycle::Recycled;
 use crate::ops;
@@ -20,6 +21,8 @@ pub struct Recycling {
     pub tolerance: f32,
     /// Atom37 `[n * 37]` in Å that the first pass takes for the structure of a pass before it.
     pub initial_guess: Option<Vec<[f32; 3]>>,
+    /// Seed of the dropout, if there is any.
+    pub dropout: Option<u32>,
 }
 
 /// What a pass has given.
@@ -53,7 +56,8 @@ pub fn run<E: From<candle_core::Error>>(
     loop {
         let features = if index == 0 { std::mem::take(&mut first) } else { features(index) };
         let before = recycled.positions.clone();
-        let (confidence, next) = pass(model, &features, recycled, &mut |part| watch(index, part))?;
+        let dropout = recycling.dropout.map_or_else(Dropout::default, |seed| Dropout::seeded(seed, index));
+        let (confidence, next) = pass(model, &features, recycled, &dropout, &mut |part| watch(index, part))?;
         let moved = change(&before, &next.positions, &features.mask);
         let pass = Pass { index, change: (index > 0).then_some(moved), confidence, recycled: next };
         each(&pass)?;
@@ -76,10 +80,11 @@ fn pass(
     model: &AlphaFold2,
     features: &Af2Features,
     recycled: Recycled,
+    dropout: &Dropout,
     watch: &mut dyn FnMut(Part),
 ) -> Result<(Af2Confidence, Recycled)> {
     let heads = &model.network().heads;
-    let trunk = model.trunk(features, recycled, watch)?;
+    let trunk = model.trunk(features, recycled, dropout, watch)?;
     ops::release_scratch();
     let folded = heads.fold(&trunk, features)?;
     let confidence = confidence(&folded.plddt, heads.pae(&trunk.pair)?.as_ref(), features)?;

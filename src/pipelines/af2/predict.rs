@@ -57,6 +57,8 @@ pub struct Plan {
     pub initial_guess: Option<Vec<TemplateChain>>,
     /// Write the structure of each pass.
     pub save_recycles: bool,
+    /// Lose a part of the trunk's updates, by the seed.
+    pub use_dropout: bool,
     /// Names and forms of the files.
     pub style: Style,
     /// Where to compute.
@@ -197,8 +199,12 @@ impl<'a> Run<'a> {
         let label = format!("{} {} seed {}", job.query.name, target.file.release, target.seed);
         progress.stage(&format!("{label}: pass 1 of {n_pass}"));
         let sampling = Sampling { max_msa: job.rows.0, max_extra_msa: job.rows.1, seed: target.seed, n_pass };
-        let recycling =
-            Recycling { n_recycle: plan.n_recycle, tolerance: plan.tolerance, initial_guess: job.guess.clone() };
+        let recycling = Recycling {
+            n_recycle: plan.n_recycle,
+            tolerance: plan.tolerance,
+            initial_guess: job.guess.clone(),
+            dropout: plan.use_dropout.then_some(target.seed),
+        };
         let mut features = |pass| job.raw.pass(&sampling, pass);
         let mut watch = |pass: usize, part: Part| {
             if part == Part::Embedders {
@@ -254,6 +260,7 @@ impl<'a> Run<'a> {
             n_seq,
             n_template: job.raw.templates.len(),
             n_extra: job.rows.1.min(n_row - n_seq).max(1),
+            has_dropout: self.plan.use_dropout,
         }
     }
 

@@ -313,6 +313,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::models::af2::dropout::Dropout;
 
     /// The parts that are timed are those of a pass.
     #[test]
@@ -323,7 +324,7 @@ mod tests {
         let first = || Recycled::first(9, &config, None, &Device::Cpu);
         let mut clock = Clock { cycle: 0, weight_bytes: 0, events: Vec::new() };
         let timed = pass(&model, &features, first()?, &mut clock)?;
-        let trunk = model.trunk(&features, first()?, &mut |_| ())?;
+        let trunk = model.trunk(&features, first()?, &Dropout::default(), &mut |_| ())?;
         let positions = model.network.heads.fold(&trunk, &features)?.positions;
         let want = Recycled::new(trunk, positions)?;
         assert_eq!(timed.positions, want.positions);

@@ -2,6 +2,7 @@
 mod af2;
 mod bench;
 mod doctor;
+mod esm3_weights;
 mod exit;
 mod predict;
 mod pull;

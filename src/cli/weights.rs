@@ -11,8 +11,12 @@ use weights_convert::{Dtype, Error, Header, Options, Release, read_header, verif
 
 use super::exit::Usage;
 use super::pull::{self, PullArgs};
-use super::ui;
+use super::{esm3_weights, ui};
 use crate::models::af2::AlphaFold2;
+use crate::models::esm3::function_decoder::FunctionDecoder;
+use crate::models::esm3::structure_decoder::StructureDecoder;
+use crate::models::esm3::structure_encoder::StructureEncoder;
+use crate::models::esm3::trunk::Trunk;
 use crate::models::openfold3::OpenFold3;
 use crate::models::{af2, af3};
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, demo, folder};
@@ -44,20 +48,34 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct ConvertArgs {
+pub(super) struct ConvertArgs {
     /// Model the checkpoint is of
-    model: Model,
+    model: Checkpoint,
     /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt; for AlphaFold2 params_model_1_ptm.npz or
-    /// another of alphafold_params_2022-12-06.tar, or all of that archive
-    checkpoint: PathBuf,
+    /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth
+    pub(super) checkpoint: PathBuf,
     #[command(flatten)]
-    how: How,
+    pub(super) how: How,
+    /// ESM3: folder of the package's tables (esm/data), if they are not with the checkpoints
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// ESM3: accept the licence of its weights; asked for once
+    #[arg(long)]
+    pub(super) accept_licence: bool,
+}
+
+/// What a checkpoint is of.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Checkpoint {
+    Openfold3,
+    Af2,
+    Esm3,
 }
 
 /// How a checkpoint is converted.
 #[derive(Debug, clap::Args)]
 pub(super) struct How {
-    /// Weights file to write, of an archive the folder [default: <model>-<release>.safetensors in the weights folder]
+    /// Weights file to write, of an archive or of ESM3 the folder [default: <model>-<release>.safetensors in the weights folder]
     #[arg(short, long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
     /// Number format of matrices; vectors stay f32
@@ -65,7 +83,7 @@ pub(super) struct How {
     pub(super) dtype: Format,
     /// JSON file with the model's sizes, if they are not the release's (small models for tests)
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Accept a checkpoint that was saved without checksums
     #[arg(long)]
     ignore_checksums: bool,
@@ -106,7 +124,11 @@ impl Format {
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Pull(args) => pull::run(args),
-        Command::Convert(args) => convert(args.model, &args.checkpoint, &args.how),
+        Command::Convert(args) => match args.model {
+            Checkpoint::Openfold3 => convert(Model::Openfold3, &args.checkpoint, &args.how),
+            Checkpoint::Af2 => convert(Model::Af2, &args.checkpoint, &args.how),
+            Checkpoint::Esm3 => esm3_weights::convert(&args),
+        },
         Command::Verify { files } => verify_files(files),
         Command::List { json } => list(json),
     }
@@ -150,12 +172,24 @@ fn convert_one(
         (Some(target), None) => target.clone(),
         (None, _) => name(&weights_folder()?),
     };
+    write_weights(model.official(), checkpoint, how, member, config, &target)
+}
+
+/// Converts `checkpoint`, or the `member` of it, into the weights file `target`, says what it was and prints the file's path.
+pub(super) fn write_weights(
+    model: weights_convert::Model,
+    checkpoint: &Path,
+    how: &How,
+    member: Option<&str>,
+    config: Option<Sizes>,
+    target: &Path,
+) -> Result<ExitCode> {
     let bar = bar("converting");
     let report = weights_convert::convert(
         checkpoint,
-        &target,
+        target,
         Options {
-            model: model.official(),
+            model,
             member,
             dtype: how.dtype.dtype(),
             config,
@@ -189,15 +223,23 @@ impl Model {
     }
 }
 
-/// The sizes in `path`, as they go into the file's metadata; anything but a whole set of sizes is an error.
-fn read_config(path: &Path, model: Model) -> Result<serde_json::Map<String, serde_json::Value>> {
+/// Sizes of a model by name.
+pub(super) type Sizes = serde_json::Map<String, serde_json::Value>;
+
+/// The sizes in `path`, as they go into the file's metadata.
+fn read_config(path: &Path, model: Model) -> Result<Sizes> {
+    match model {
+        Model::Openfold3 => read_sizes::<af3::config::Config>(path),
+        Model::Af2 => read_sizes::<af2::config::Config>(path),
+    }
+}
+
+/// The sizes in `path`; anything but a whole set of those of a `Config` is an error.
+pub(super) fn read_sizes<Config: serde::de::DeserializeOwned>(path: &Path) -> Result<Sizes> {
     let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let wrong =
         |e| Error::Format { path: path.to_owned(), problem: format!("does not hold the sizes of a model: {e}") };
-    match model {
-        Model::Openfold3 => serde_json::from_slice::<af3::config::Config>(&bytes).map(drop).map_err(wrong)?,
-        Model::Af2 => serde_json::from_slice::<af2::config::Config>(&bytes).map(drop).map_err(wrong)?,
-    }
+    serde_json::from_slice::<Config>(&bytes).map_err(wrong)?;
     Ok(serde_json::from_slice(&bytes).map_err(wrong)?)
 }
 
@@ -206,6 +248,10 @@ fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + 
     let weights = Weights::open(path, &Device::Cpu)?;
     match weights.metadata("model") {
         Some("af2" | "af2-multimer") => drop(AlphaFold2::load(&weights.config()?, &weights)?),
+        Some("esm3") => drop(Trunk::load(&weights.config()?, &weights)?),
+        Some("esm3-structure-encoder") => drop(StructureEncoder::load(&weights.config()?, &weights)?),
+        Some("esm3-structure-decoder") => drop(StructureDecoder::load(&weights.config()?, &weights)?),
+        Some("esm3-function-decoder") => drop(FunctionDecoder::load(&weights.config()?, &weights)?),
         _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
     }
     Ok(())

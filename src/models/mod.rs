@@ -1,5 +1,6 @@
 //! The networks.
 pub mod af2;
 pub mod af3;
+pub mod esm3;
 pub mod openfold3;
 pub mod triangles;

@@ -7,6 +7,7 @@ mod attention;
 mod check;
 mod cpu;
 mod elementwise;
+mod geometric_attention;
 mod layer_norm;
 mod linear;
 mod local_attention;
@@ -32,6 +33,7 @@ pub use elementwise::{
     add_in_place, add_in_place_reference, add_sigmoid_gate, add_sigmoid_gate_reference, gate_add, gate_add_reference,
     relu, sigmoid, sigmoid_gate, sigmoid_gate_reference, silu_gate, silu_gate_reference, softmax, softmax_reference,
 };
+pub use geometric_attention::GeometricAttention;
 pub use layer_norm::{Norm, norm_linear, norm_linear_in_place, norm_linear_reference};
 pub use linear::Linear;
 pub use local_attention::LocalAttention;

@@ -105,3 +105,48 @@ fn alphafold2_is_converted() {
     assert_eq!(files, ["1", "2"].map(|n| format!("{out}/af2-model_{n}_ptm.safetensors")));
     assert_eq!(std::fs::read_dir(out).unwrap().count(), 2);
 }
+
+/// The four checkpoints and the tables of ESM3, after the licence has been accepted once; a part that is missing is named.
+#[test]
+fn esm3_is_converted() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("weights");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/esm3");
+    let (source, config) = (source.display().to_string(), source.join("small_config.json").display().to_string());
+    let convert = ["weights", "convert", "esm3", &source, "--config", &config];
+
+    let output = fold(&folder, &convert);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("Non-Commercial") && stderr.contains("--accept-licence") && !folder.exists(), "{stderr}");
+
+    let names = [
+        "esm3-sm-open-v1.safetensors",
+        "esm3-structure-encoder-v0.safetensors",
+        "esm3-structure-decoder-v0.safetensors",
+        "esm3-function-decoder-v0.safetensors",
+        "esm3-data-v1.safetensors",
+    ];
+    let made = said(&folder, &[&convert[..], &["--accept-licence"]].concat());
+    let want: Vec<String> = names.iter().map(|name| folder.join(name).display().to_string()).collect();
+    assert_eq!(made.lines().collect::<Vec<_>>(), want);
+    let made = said(&folder, &[&convert[..], &["--dtype", "bf16"]].concat());
+    assert_eq!(made.lines().count(), 5, "{made}");
+    assert!(said(&folder, &["weights", "list"]).contains("esm3 sm-open-v1 BF16 "));
+    assert_eq!(said(&folder, &["weights", "verify"]).lines().filter(|l| l.ends_with(": whole")).count(), 9);
+
+    let part = home.path().join("part");
+    std::fs::create_dir_all(&part).unwrap();
+    let text = part.display().to_string();
+    let output = fold(&folder, &["weights", "convert", "esm3", &text, "--config", &config]);
+    assert_eq!(output.status.code(), Some(65), "{}", String::from_utf8_lossy(&output.stderr));
+    let name = "esm3_structure_encoder_v0.pth";
+    std::fs::copy(Path::new(&source).join("data/weights").join(name), part.join(name)).unwrap();
+    let output = fold(&folder, &["weights", "convert", "esm3", &text, "--config", &config]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stderr.contains("esm3_sm_open_v1.pth is not there"), "{stderr}");
+    assert!(stderr.contains("no keyword_vocabulary_safety_filtered_58641.txt"), "{stderr}");
+    // Sizes of another model are refused.
+    let output = fold(&folder, &["weights", "convert", "esm3", &text]);
+    assert_eq!(output.status.code(), Some(65), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -10,6 +10,7 @@ mod af2_templates;
 mod atoms;
 #[path = "../common/mod.rs"]
 mod common;
+mod esm3;
 mod features;
 mod layers;
 mod openfold3;

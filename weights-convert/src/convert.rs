@@ -15,7 +15,7 @@ use crate::release::{Model, Release, detect};
 use crate::section::Section;
 
 /// Version of the metadata and of our names.
-const FORMAT_VERSION: &str = "1";
+pub(crate) const FORMAT_VERSION: &str = "1";
 
 /// Told how far a conversion is: bytes done, bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -69,7 +69,7 @@ pub struct Report {
 pub fn convert(source: &Path, target: &Path, mut options: Options<'_>) -> Result<Report, Error> {
     let started = Instant::now();
     let mut checkpoint = match options.model {
-        Model::OpenFold3 => Checkpoint::open(source, options.ignore_checksums)?,
+        Model::OpenFold3 | Model::Esm3 => Checkpoint::open(source, options.ignore_checksums)?,
         Model::AlphaFold2 => Checkpoint::open_npz(source, options.member)?,
     };
     let release = detect(options.model, &mut checkpoint)?;
@@ -170,8 +170,13 @@ fn metadata(source_file: String, release: &Release, options: &Options<'_>) -> Ve
         ("source_file", source_file),
         ("source_sha256", UNKNOWN_SHA256.to_owned()),
         ("data_sha256", UNKNOWN_SHA256.to_owned()),
-        ("converter", concat!("weights-convert ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("converter", converter()),
     ]
+}
+
+/// This program, as the metadata name it.
+pub(crate) fn converter() -> String {
+    concat!("weights-convert ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
 fn write_tensors(

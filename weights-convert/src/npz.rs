@@ -80,6 +80,22 @@ impl Npz {
     }
 }
 
+/// An array alone, as in a `.npy` file: format, shape, and the numbers, row-major.
+pub(crate) fn read_array(file: &mut impl Read) -> Result<(Dtype, Vec<usize>, Vec<u8>), String> {
+    let Array { dtype, shape, columns } = describe(file)?;
+    if columns && shape.len() > 1 {
+        return Err("has its first index run fastest".into());
+    }
+    let n_bytes = dtype.size() * shape.iter().product::<usize>();
+    let mut bytes = Vec::new();
+    file.take(n_bytes as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() == n_bytes {
+        Ok((dtype, shape, bytes))
+    } else {
+        Err(format!("does not have {n_bytes} bytes of numbers"))
+    }
+}
+
 /// What the description of an array says.
 #[derive(Debug, PartialEq)]
 struct Array {

@@ -1,6 +1,7 @@
 //! Which release a checkpoint is of, and what is known about each.
 use crate::alphafold2;
 use crate::error::list;
+use crate::esm3;
 use crate::number::Dtype;
 use crate::{Checkpoint, Error};
 
@@ -13,6 +14,8 @@ pub enum Model {
     OpenFold3,
     /// AlphaFold2, monomer or multimer: which, the file name says.
     AlphaFold2,
+    /// ESM3-open: trunk, structure encoder, structure decoder or function decoder.
+    Esm3,
 }
 
 /// A release whose weights can be converted.
@@ -42,6 +45,7 @@ pub(crate) fn detect(model: Model, checkpoint: &mut Checkpoint) -> Result<&'stat
     match model {
         Model::OpenFold3 => openfold3(checkpoint),
         Model::AlphaFold2 => alphafold2::detect(checkpoint),
+        Model::Esm3 => esm3::detect(checkpoint),
     }
 }
 

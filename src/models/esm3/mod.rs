@@ -1,0 +1,10 @@
+//! ESM3-open: trunk over all tracks, structure encoder and decoder (VQ-VAE), function decoder, as esm 3.2.1 has them, in float32.
+pub mod config;
+pub mod frames;
+pub mod function_decoder;
+pub mod heads;
+pub mod structure_decoder;
+pub mod structure_encoder;
+pub mod tracks;
+pub mod transformer;
+pub mod trunk;

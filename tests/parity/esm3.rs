@@ -49,7 +49,7 @@ impl Case {
     }
 
     /// The full-size models made by fixtures/esm3/regen.py, in the folder FOLD_FULL_SIZE_ESM3.
-    fn full() -> Result<Self> {
+    pub fn full() -> Result<Self> {
         let folder =
             std::env::var_os("FOLD_FULL_SIZE_ESM3").context("FOLD_FULL_SIZE_ESM3: see fixtures/esm3/README.md")?;
         Self::new(folder.into(), |_| None)

@@ -11,6 +11,7 @@ mod atoms;
 #[path = "../common/mod.rs"]
 mod common;
 mod esm3;
+mod esm3_generate;
 mod features;
 mod layers;
 mod openfold3;

@@ -21,6 +21,38 @@ pub enum Track {
     ResidueAnnotations,
 }
 
+/// A token of a residue: one id, or as many as the track is deep.
+pub type Token = Vec<u16>;
+
+impl Track {
+    /// Ids of a residue.
+    pub fn depth(self) -> usize {
+        match self {
+            Self::Function => FUNCTION_DEPTH,
+            Self::ResidueAnnotations => RESIDUE_DEPTH,
+            _ => 1,
+        }
+    }
+
+    /// The id of what is to be found.
+    pub fn mask(self) -> u16 {
+        match self {
+            Self::Sequence => sequence_id::MASK,
+            Self::Structure => structure_id::MASK,
+            _ => PAD,
+        }
+    }
+
+    /// The ids before the first and behind the last residue.
+    pub fn ends(self) -> [u16; 2] {
+        match self {
+            Self::Sequence => [sequence_id::BOS, sequence_id::EOS],
+            Self::Structure => [structure_id::BOS, structure_id::EOS],
+            _ => [PAD; 2],
+        }
+    }
+}
+
 /// Tokens of a residue on the function track.
 pub const FUNCTION_DEPTH: usize = 8;
 /// Tokens of a residue on the residue annotation track.
@@ -136,6 +168,37 @@ impl Tokens {
         match given.find(|(_, m)| *m != n) {
             Some((other, m)) => Err(TrackError::Lengths { first, n: residues(n), other, m: residues(m) }),
             None => Ok(n),
+        }
+    }
+
+    /// The tokens of a track, if it is given.
+    pub fn track(&self, track: Track) -> Option<Vec<Token>> {
+        let single = |ids: &Option<Vec<u16>>| Some(ids.as_ref()?.iter().map(|id| vec![*id]).collect());
+        match track {
+            Track::Sequence => single(&self.sequence),
+            Track::Structure => single(&self.structure),
+            Track::SecondaryStructure => single(&self.secondary_structure),
+            Track::Sasa => single(&self.sasa),
+            Track::Function => Some(self.function.as_ref()?.iter().map(|ids| ids.to_vec()).collect()),
+            Track::ResidueAnnotations => {
+                Some(self.residue_annotations.as_ref()?.iter().map(|ids| ids.to_vec()).collect())
+            }
+        }
+    }
+
+    /// Gives a track; ids that a token lacks are padding.
+    pub fn set_track(&mut self, track: Track, tokens: &[Token]) {
+        fn deep<const N: usize>(token: &Token) -> [u16; N] {
+            std::array::from_fn(|i| token.get(i).copied().unwrap_or(PAD))
+        }
+        let single = || Some(tokens.iter().map(|token| deep::<1>(token)[0]).collect());
+        match track {
+            Track::Sequence => self.sequence = single(),
+            Track::Structure => self.structure = single(),
+            Track::SecondaryStructure => self.secondary_structure = single(),
+            Track::Sasa => self.sasa = single(),
+            Track::Function => self.function = Some(tokens.iter().map(deep).collect()),
+            Track::ResidueAnnotations => self.residue_annotations = Some(tokens.iter().map(deep).collect()),
         }
     }
 }

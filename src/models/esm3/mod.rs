@@ -2,7 +2,9 @@
 pub mod config;
 pub mod frames;
 pub mod function_decoder;
+pub mod generate;
 pub mod heads;
+pub mod sample;
 pub mod structure_decoder;
 pub mod structure_encoder;
 pub mod tracks;

@@ -3,6 +3,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::features::array::ArrayFileError;
+use crate::pipelines::esm3::Esm3Error;
 use crate::pipelines::output::OutputError;
 use crate::pipelines::predict::PredictError;
 use crate::pipelines::store::StoreError;
@@ -49,6 +50,18 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             PredictError::Device(e) => return of_cause(e),
             PredictError::Store(e) => return of_cause(e),
             PredictError::Output(e) => return of_cause(e),
+            _ => {}
+        }
+    }
+    if let Some(e) = cause.downcast_ref::<Esm3Error>() {
+        match e {
+            Esm3Error::NoWeights { .. } => return Some(NO_INPUT),
+            Esm3Error::File { .. } | Esm3Error::Prompt { .. } | Esm3Error::Vocabulary(_) => return Some(DATA),
+            Esm3Error::Pdb(_) => return Some(USAGE),
+            Esm3Error::Weights(e) => return of_cause(e),
+            Esm3Error::Device(e) => return of_cause(e),
+            Esm3Error::Store(e) => return of_cause(e),
+            Esm3Error::Arrays(e) => return of_cause(e),
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 mod af2;
 mod bench;
 mod doctor;
+mod esm3;
 mod esm3_weights;
 mod exit;
 mod predict;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Predict(Box<predict::Args>),
+    Esm3(Box<esm3::Args>),
     Weights(weights::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -34,6 +36,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = match &cli.command {
         Command::Predict(args) => args.threads,
+        Command::Esm3(args) => args.threads(),
         Command::Doctor(args) => args.threads,
         Command::Bench(args) => args.threads,
         Command::Weights(_) => None,
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
     crate::device::start(threads.map(|n| n as usize));
     let done = crate::device::on_the_pool(|| match cli.command {
         Command::Predict(args) => predict::run(*args),
+        Command::Esm3(args) => esm3::run(*args),
         Command::Weights(args) => weights::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),

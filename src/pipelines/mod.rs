@@ -3,6 +3,7 @@ pub mod af2;
 mod aside;
 pub mod bench;
 pub mod doctor;
+pub mod esm3;
 mod host;
 mod infer;
 mod memory;

@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_queries;
 mod bench;
 mod demo;
+mod esm3;
 mod features;
 mod geometry;
 mod predict;

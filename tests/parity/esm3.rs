@@ -59,7 +59,9 @@ impl Case {
         let folder = tempfile::tempdir()?;
         for (i, file) in esm3_files(&fixtures).into_iter().enumerate() {
             let file = file.with_context(|| format!("{}: checkpoint {i} is missing", fixtures.display()))?;
-            let options = Options { model: weights_convert::Model::Esm3, config: config(i), ..Default::default() };
+            // The checkpoints are bfloat16: nothing is rounded.
+            let (model, dtype) = (weights_convert::Model::Esm3, weights_convert::Dtype::BF16);
+            let options = Options { model, dtype, config: config(i), ..Default::default() };
             let report = convert(&file, &folder.path().join(i.to_string()), options)?;
             ensure!(report.release.model == ESM3[i].model, "{}: taken for {}", file.display(), report.release.model);
         }

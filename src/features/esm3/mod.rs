@@ -2,6 +2,7 @@
 //! esm 3.2.1 make them (`esm/tokenization`, `esm/utils/encoding.py`).
 pub mod function;
 pub mod sequence;
+pub mod structure;
 pub mod vocabulary;
 
 /// A kind of information about each residue.

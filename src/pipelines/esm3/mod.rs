@@ -1,0 +1,95 @@
+//! Jobs with ESM3: prompts in, proteins, representations or tokens out.
+pub mod document;
+pub mod generate;
+pub mod models;
+pub mod output;
+pub mod represent;
+
+use std::path::PathBuf;
+
+use super::store::StoreError;
+use crate::device::DeviceError;
+use crate::features::array::ArrayFileError;
+use crate::features::esm3::TrackError;
+use crate::features::esm3::function::AnnotationError;
+use crate::features::esm3::vocabulary::VocabularyError;
+use crate::io::pdb::PdbError;
+use crate::models::esm3::generate::GenerateError;
+use crate::weights::WeightsError;
+
+/// Why a job with ESM3 cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Esm3Error {
+    /// A part of the model has not been converted.
+    #[error("no weights of {part} in {}; convert the official files with `fold weights convert esm3 DIR`", looked.display())]
+    NoWeights {
+        /// The part, as its file is called.
+        part: &'static str,
+        /// Where they were looked for.
+        looked: PathBuf,
+    },
+    /// A prompt file cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A prompt file does not hold prompts.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A prompt cannot be used.
+    #[error("{name}: {problem}")]
+    Prompt {
+        /// The prompt.
+        name: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Weights could not be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The tables of the function track could not be read.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A file of the results.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of arrays.
+    #[error(transparent)]
+    Arrays(#[from] ArrayFileError),
+    /// A structure does not fit the PDB format.
+    #[error(transparent)]
+    Pdb(#[from] PdbError),
+    /// The network failed.
+    #[error("the network failed")]
+    Network(#[from] candle_core::Error),
+}
+
+impl Esm3Error {
+    fn prompt(name: &str, problem: impl ToString) -> Self {
+        Self::Prompt { name: name.to_owned(), problem: problem.to_string() }
+    }
+
+    fn track(name: &str) -> impl Fn(TrackError) -> Self + '_ {
+        move |e| Self::prompt(name, e)
+    }
+
+    fn annotation(name: &str) -> impl Fn(AnnotationError) -> Self + '_ {
+        move |e| Self::prompt(name, e)
+    }
+
+    fn generate(name: &str) -> impl Fn(GenerateError) -> Self + '_ {
+        move |e| Self::prompt(name, e)
+    }
+}

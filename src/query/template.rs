@@ -163,7 +163,9 @@ fn pairs<'v, 't>(
         reader.fault(template, message);
         return None;
     }
-    if let Some((i, n)) = n_res.and_then(|n| of_query.iter().find(|i| **i >= n).map(|i| (i, n))) {
+    if let Some(n) = n_res
+        && let Some(i) = of_query.iter().find(|i| **i >= n)
+    {
         reader.fault(query, format!("index {i} is beyond the chain's {n} residues; they count from 0"));
         return None;
     }

@@ -13,66 +13,11 @@ pub fn angle(a: Point, b: Point, c: Point) -> f64 {
     (dot / distance(a, b) / distance(c, b)).clamp(-1.0, 1.0).acos().to_degrees()
 }
 
-fn centre(x: &[Point], chosen: &[bool]) -> Point {
-    let n = chosen.iter().filter(|c| **c).count() as f64;
-    std::array::from_fn(|d| x.iter().zip(chosen).filter(|(_, c)| **c).map(|(p, _)| p[d]).sum::<f64>() / n)
-}
-
-/// `p` turned and moved so that its chosen points lie on those of `q` with the least squares (Horn 1987, unit
-/// quaternions: a rotation, never a mirror image).
+/// `p` turned and moved so that its chosen points lie on those of `q` with the least squares.
 pub fn superpose(p: &[Point], q: &[Point], chosen: &[bool]) -> Vec<Point> {
-    let (pc, qc) = (centre(p, chosen), centre(q, chosen));
-    let mut s = [[0.0; 3]; 3];
-    for ((a, b), _) in p.iter().zip(q).zip(chosen).filter(|(_, c)| **c) {
-        for i in 0..3 {
-            for j in 0..3 {
-                s[i][j] += (a[i] - pc[i]) * (b[j] - qc[j]);
-            }
-        }
-    }
-    let n = [
-        [s[0][0] + s[1][1] + s[2][2], s[1][2] - s[2][1], s[2][0] - s[0][2], s[0][1] - s[1][0]],
-        [s[1][2] - s[2][1], s[0][0] - s[1][1] - s[2][2], s[0][1] + s[1][0], s[2][0] + s[0][2]],
-        [s[2][0] - s[0][2], s[0][1] + s[1][0], s[1][1] - s[0][0] - s[2][2], s[1][2] + s[2][1]],
-        [s[0][1] - s[1][0], s[2][0] + s[0][2], s[1][2] + s[2][1], s[2][2] - s[0][0] - s[1][1]],
-    ];
-    let [w, x, y, z] = largest_eigenvector(n);
-    let r = [
-        [w * w + x * x - y * y - z * z, 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)],
-        [2.0 * (x * y + w * z), w * w - x * x + y * y - z * z, 2.0 * (y * z - w * x)],
-        [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), w * w - x * x - y * y + z * z],
-    ];
-    let turned =
-        p.iter().map(|a| std::array::from_fn(|i| qc[i] + (0..3).map(|j| r[i][j] * (a[j] - pc[j])).sum::<f64>()));
-    turned.collect()
-}
-
-/// Of a symmetric matrix, by Jacobi rotations.
-fn largest_eigenvector(mut a: [[f64; 4]; 4]) -> [f64; 4] {
-    let mut v: [[f64; 4]; 4] = std::array::from_fn(|i| std::array::from_fn(|j| f64::from(u8::from(i == j))));
-    for _ in 0..50 {
-        for (i, j) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
-            if a[i][j] == 0.0 {
-                continue;
-            }
-            let theta = (a[j][j] - a[i][i]) / (2.0 * a[i][j]);
-            let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
-            let c = t.hypot(1.0).recip();
-            let s = t * c;
-            for row in &mut a {
-                (row[i], row[j]) = (c * row[i] - s * row[j], s * row[i] + c * row[j]);
-            }
-            let (above, below) = a.split_at_mut(j);
-            for (x, y) in above[i].iter_mut().zip(&mut below[0]) {
-                (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
-            }
-            for row in &mut v {
-                (row[i], row[j]) = (c * row[i] - s * row[j], s * row[i] + c * row[j]);
-            }
-        }
-    }
-    let best = (0..4).max_by(|&i, &j| a[i][i].total_cmp(&a[j][j])).expect("four values");
-    std::array::from_fn(|k| v[k][best])
+    let weights: Vec<f64> = chosen.iter().map(|c| f64::from(u8::from(*c))).collect();
+    let moved = fold::geometry::superpose(p, q, &weights);
+    p.iter().map(|x| moved.apply(*x)).collect()
 }
 
 /// Root mean square distance after superposition.

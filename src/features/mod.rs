@@ -6,4 +6,5 @@ pub mod esm3;
 pub mod msa;
 pub mod noise;
 pub mod pairing;
+pub mod pxdesign;
 pub mod template;

@@ -8,6 +8,7 @@ mod fault;
 mod json;
 mod msa;
 mod openfold3;
+pub mod pxdesign;
 mod template;
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! The operations that are timed, at the sizes of OpenFold3 0.5.0, with weights and operands of random numbers.
 use candle_core::{DType, Device, Result, Tensor};
-use fold::models::af3::atom_attention::{AtomTransformer, AtomWindows};
+use fold::models::af3::atom_attention::{AtomTransformer, AtomWindows, WindowEnds};
 use fold::models::af3::config::Config;
 use fold::models::af3::pairformer::{AttentionPairBias, PairBlock, mask_bias};
-use fold::models::af3::token_transformer::TokenBlock;
+use fold::models::af3::token_transformer::{PairNorm, TokenBlock};
 use fold::models::openfold3::config::release_0_5;
 use fold::ops::{
     AdaNorm, Attention, BiasOrder, ConditionedTransition, Edges, Linear, LocalAttention, Node, Norm, OuterProductMean,
@@ -230,7 +230,7 @@ fn token_block(n: usize, samples: usize, whole: bool) -> Result<Case> {
     let (config, w) = (release_0_5(), weights());
     let (a, s) = (random(&[samples, n, C_TOKEN])?, random(&[1, n, C_S])?);
     let (z, hidden) = (random(&[1, n, n, C_Z])?, mask_bias(&ones(&[1, n])?)?);
-    let block = TokenBlock::load(&config, config.token_transformer, &w)?;
+    let block = TokenBlock::load(&config, config.token_transformer, PairNorm::Shared, &w)?;
     let at = w.at("attention_pair_bias");
     let norm = AdaNorm::load(C_TOKEN, C_S, &at.at("ada_norm"))?;
     let out_gate = Linear::load(C_S, C_TOKEN, &at.at("out_gate"))?;
@@ -274,7 +274,7 @@ fn ada_norm(n: usize) -> Result<Case> {
 /// Attention of atoms in windows, queries, keys, values, gate and biases given.
 fn local_attention(n: usize) -> Result<Case> {
     let n_atom = ATOMS_A_TOKEN * n;
-    let windows = AtomWindows::new(&vec![1.; n_atom], 32, 128, &Device::Cpu)?;
+    let windows = AtomWindows::new(&vec![1.; n_atom], 32, 128, WindowEnds::Shifted, &Device::Cpu)?;
     let of_atoms = || random(&[1, n_atom, C_ATOM]);
     let (q, k, v, gate) = (of_atoms()?, of_atoms()?, of_atoms()?, of_atoms()?);
     let bias = random(&[1, windows.n_block(), 4, 32, 128])?;
@@ -291,7 +291,7 @@ fn local_attention(n: usize) -> Result<Case> {
 /// An atom transformer of one block with all that depends on the conditioning: the model's own code.
 fn atom_transformer(n: usize) -> Result<Case> {
     let (n_atom, c, w) = (ATOMS_A_TOKEN * n, C_ATOM, weights());
-    let windows = AtomWindows::new(&vec![1.; n_atom], 32, 128, &Device::Cpu)?;
+    let windows = AtomWindows::new(&vec![1.; n_atom], 32, 128, WindowEnds::Shifted, &Device::Cpu)?;
     let (a, s) = (random(&[1, n_atom, c])?, random(&[1, n_atom, c])?);
     let p = random(&[windows.n_block(), 32, 128, C_ATOMPAIR])?;
     let config: Config = release_0_5();

@@ -3,11 +3,11 @@ use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
-use fold::models::af3::atom_attention::{AtomDecoder, AtomEncoder, AtomTransformer, AtomWindows};
+use fold::models::af3::atom_attention::{AtomDecoder, AtomEncoder, AtomTransformer, AtomWindows, WindowEnds};
 use fold::models::af3::batch::Batch;
 use fold::models::af3::config::Config;
 use fold::models::af3::diffusion::DiffusionModule;
-use fold::models::af3::embed::InputEmbedder;
+use fold::models::af3::embed::{InputEmbedder, PairSource};
 use fold::models::af3::sample::Denoise;
 use fold::weights::Weights;
 
@@ -27,7 +27,7 @@ fn each_sample(
     let (config, weights) = tiny()?;
     for k in 0..N_SAMPLE {
         let features = recorded(golden, batch[0], Some(batch[1]), k)?;
-        let batch = Batch::new(&features, &config, &Device::Cpu)?;
+        let batch = Batch::new(&features, &config, WindowEnds::Shifted, &Device::Cpu)?;
         test(&Layer::new(golden, name).sample(k), &batch, &config, &weights)?;
     }
     Ok(())
@@ -62,7 +62,7 @@ fn in_our_windows(p: &Tensor, windows: &AtomWindows, n_atom: usize) -> Result<Te
 fn windows(n_atom: usize) -> Result<()> {
     let (golden, name) = (golden()?, format!("atom_windows_{n_atom}"));
     let layer = Layer::new(&golden, &name);
-    let ours = AtomWindows::new(&host(&layer.input("atom_mask")?)?, N_QUERY, N_KEY, &Device::Cpu)?;
+    let ours = AtomWindows::new(&host(&layer.input("atom_mask")?)?, N_QUERY, N_KEY, WindowEnds::Shifted, &Device::Cpu)?;
     let index: Vec<usize> = whole(&layer.output("key_index")?)?;
     let invalid = host(&layer.output("invalid")?)?;
     let mask = host(&ours.mask)?; // [n_block, n_query, n_key, 1]
@@ -99,7 +99,7 @@ windows!(
 #[test]
 fn input_embedder() -> Result<()> {
     each_sample(&golden()?, "input_embedder", ["batch_150"; 2], |g, batch, c, w| {
-        let initial = InputEmbedder::load(c, &w.at("input"))?.forward(batch)?;
+        let initial = InputEmbedder::load(c, PairSource::Input, &w.at("input"))?.forward(batch)?;
         g.check("s_input", &initial.s_input)?;
         g.check("s_init", &initial.s)?;
         g.check("z_init", &initial.pair(batch)?)

@@ -5,6 +5,7 @@ use candle_core::{D, Device, Tensor};
 use fold::features::af3::N_RESTYPE;
 use fold::features::af3::{Af3Features, Msa, N_TEMPLATE_BIN, Templates};
 use fold::features::noise::{NoiseSource, TorchGenerator};
+use fold::models::af3::atom_attention::WindowEnds;
 use fold::models::af3::batch::Batch;
 use fold::models::af3::conditioning::DiffusionConditioning;
 use fold::models::af3::confidence::{ConfidenceHead, DistogramHead};
@@ -14,7 +15,7 @@ use fold::models::af3::pairformer::{AttentionPairBias, PairBlock, Pairformer, Pa
 use fold::models::af3::relpos::RelativePositions;
 use fold::models::af3::sample::{augment, noise_schedule};
 use fold::models::af3::template::TemplateEmbedder;
-use fold::models::af3::token_transformer::{TokenBlock, TokenTransformer};
+use fold::models::af3::token_transformer::{PairNorm, TokenBlock, TokenTransformer};
 use fold::ops::{
     AdaNorm, Attention, BiasOrder, ConditionedTransition, Edges, Node, OuterProductMean, PairWeightedAverage,
     SwiGluTransition, TriangleAttention, TriangleMultiplication, attention,
@@ -433,7 +434,7 @@ fn msa_module_embedder() -> Result<()> {
             features.msa.has_deletion = host(&g.input("has_deletion")?)?;
             features.msa.deletion_value = host(&g.input("deletion_value")?)?;
             features.msa.mask = host(&g.input("msa_mask")?)?;
-            let batch = Batch::new(&features, &c, &Device::Cpu)?;
+            let batch = Batch::new(&features, &c, WindowEnds::Shifted, &Device::Cpu)?;
             let rows = embedder.choose_rows(&batch, &mut TorchGenerator::new(0));
             ensure!(rows == [0, 1, 2, 3, 4], "fewer rows than are drawn: all are kept, not {rows:?}");
             let (m, mask) = embedder.forward(&batch, &rows, &g.input("s_input")?)?;
@@ -469,7 +470,7 @@ fn template_embedding(name: &str, given: bool) -> Result<()> {
             let mut features = template_features(&g, given)?;
             let pair_mask = g.input("pair_mask")?.squeeze(0)?.to_vec2::<f32>()?;
             features.token_mask = pair_mask.iter().enumerate().map(|(i, row)| row[i]).collect();
-            let batch = Batch::new(&features, &c, &Device::Cpu)?;
+            let batch = Batch::new(&features, &c, WindowEnds::Shifted, &Device::Cpu)?;
             g.check("x", &g.update("z", |z| Ok(embedder.add_to(z, &batch)?))?)?;
         }
         Ok(())
@@ -492,7 +493,7 @@ fn template_pair_embedder() -> Result<()> {
     with("template_pair_embedder", |g, c, w| {
         let embedder = TemplateEmbedder::load(&c, ENDING_BIAS, &w.at("template"))?;
         for g in (0..N_SAMPLE).map(|k| g.sample(k)) {
-            let batch = Batch::new(&template_features(&g, true)?, &c, &Device::Cpu)?;
+            let batch = Batch::new(&template_features(&g, true)?, &c, WindowEnds::Shifted, &Device::Cpu)?;
             let templates = batch.templates.as_ref().context("no templates")?;
             let features = (0..templates.n).map(|k| embedder.features(&batch, Some((templates, k))));
             let features = Tensor::stack(&features.collect::<candle_core::Result<Vec<_>>>()?, 1)?; // [1, t, n, n, c_t]
@@ -571,7 +572,7 @@ fn conditioned_transition() -> Result<()> {
 #[test]
 fn diffusion_attention() -> Result<()> {
     with("diffusion_attention", |g, c, w| {
-        let block = TokenBlock::load(&c, c.token_transformer, &w.at(TOKEN))?;
+        let block = TokenBlock::load(&c, c.token_transformer, PairNorm::Shared, &w.at(TOKEN))?;
         let biases = [&mask_bias(&g.input("mask")?)?, &block.bias(&g.input("z")?)?];
         g.check("x", &g.update("a", |a| Ok(block.attend(a, &g.input("s")?, &biases)?))?)
     })
@@ -580,7 +581,7 @@ fn diffusion_attention() -> Result<()> {
 #[test]
 fn diffusion_transformer_block() -> Result<()> {
     with("diffusion_transformer_block", |g, c, w| {
-        let block = TokenBlock::load(&c, c.token_transformer, &w.at(TOKEN))?;
+        let block = TokenBlock::load(&c, c.token_transformer, PairNorm::Shared, &w.at(TOKEN))?;
         let (a, mask) = (g.input("a")?, g.input("mask")?);
         block.update(&a, &g.input("s")?, &[&mask_bias(&mask)?, &block.bias(&g.input("z")?)?])?;
         g.check_where("x", &a, &mask)
@@ -613,7 +614,7 @@ fn diffusion_conditioning() -> Result<()> {
         let layer = DiffusionConditioning::load(&c, &w.at("diffusion.conditioning"))?;
         for k in 0..N_SAMPLE {
             let g = g.sample(k);
-            let batch = Batch::new(&batch_70(k)?, &c, &Device::Cpu)?;
+            let batch = Batch::new(&batch_70(k)?, &c, WindowEnds::Shifted, &Device::Cpu)?;
             let t = host(&g.input("t")?)?[0];
             g.check("z", &layer.pair(&batch, &g.input("z_trunk")?)?)?;
             let single = layer.single(&g.input("s_trunk")?, &g.input("s_input")?)?;
@@ -708,7 +709,7 @@ fn confidence_heads() -> Result<()> {
         let taken: Vec<usize> =
             slots.chunks_exact(c.heads.max_atoms_per_token).map(|s| s.iter().sum::<f32>() as usize).collect();
         ensure!(taken == features.num_atoms_per_token, "slot_mask is of other atoms than batch_70");
-        let batch = Batch::new(&features, &c, &Device::Cpu)?;
+        let batch = Batch::new(&features, &c, WindowEnds::Shifted, &Device::Cpu)?;
         let logits = head.atom_logits(&batch, layer(plddt).input("s")?)?;
         let pairs = head.pair_logits(&layer(pae).input("z")?, 0..batch.n_token)?;
         layer(pae).check("x", &pairs.pae)?;
@@ -743,7 +744,7 @@ fn confidence_embedding() -> Result<()> {
         for g in (0..N_SAMPLE).map(|k| g.sample(k)) {
             let token_mask = host(&g.input("single_mask")?)?;
             let features = Af3Features { token_mask: token_mask.clone(), ..blank(token_mask.len()) };
-            let batch = Batch::new(&features, &c, &Device::Cpu)?;
+            let batch = Batch::new(&features, &c, WindowEnds::Shifted, &Device::Cpu)?;
             let z = g.input("z")?.force_contiguous()?;
             head.embed(&g.input("s_input")?, &z, &positions(&g.input("x_pred")?)?)?;
             let s = g.input("s")?;

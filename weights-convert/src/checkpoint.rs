@@ -4,7 +4,7 @@
 //! |---|---|
 //! | dict of tensors (the published files) | all |
 //! | dict with `ema` (training checkpoint of Lightning or DeepSpeed) | `ema.params`, the averaged weights |
-//! | dict with `state_dict` or `module`, no `ema` | these, without the prefix `model.` |
+//! | dict with `state_dict`, `module` or `model`, no `ema` | these, without the prefix `model.` or `module.` |
 //! | folder with a file `latest` (DeepSpeed) | `<latest>/mp_rank_00_model_states.pt`, one of the above |
 //! | `.npz` of a JAX model, alone or in a tar archive | all; `scope//name` is called `scope.name`, `/` is `.` |
 use std::fs;
@@ -172,7 +172,7 @@ fn weights(pickle: &Pickle) -> Result<Vec<(&str, &Value)>, String> {
         return Err(format!("holds {} instead of a dict of tensors: not a file of weights", root.kind()));
     };
     let found = |dict| pickle.entries(dict).collect::<Vec<_>>();
-    let wrapped = ["state_dict", "module"].into_iter().find_map(|key| pickle.item(root, key));
+    let wrapped = ["state_dict", "module", "model"].into_iter().find_map(|key| pickle.item(root, key));
     if let Some(ema) = pickle.item(root, "ema") {
         return match pickle.item(ema, "params") {
             Some(params @ Value::Dict(_)) => Ok(found(params)),
@@ -180,7 +180,8 @@ fn weights(pickle: &Pickle) -> Result<Vec<(&str, &Value)>, String> {
         };
     }
     let Some(state) = wrapped else { return Ok(found(root)) };
-    Ok(found(state).into_iter().map(|(name, value)| (name.strip_prefix("model.").unwrap_or(name), value)).collect())
+    let bare = |name| ["model.", "module."].iter().find_map(|prefix| str::strip_prefix(name, prefix)).unwrap_or(name);
+    Ok(found(state).into_iter().map(|(name, value)| (bare(name), value)).collect())
 }
 
 /// The file of a DeepSpeed folder that holds the averaged weights.

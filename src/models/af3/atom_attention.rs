@@ -1,7 +1,7 @@
 //! Atom attention encoder and decoder over windows of 32 queries and 128 keys: AF3 SI Alg. 5-7, as OpenFold3 0.5.0.
 //!
-//! Windows at the ends of the sequence are shifted inwards instead of cut, as OpenFold3 does. Everything that does not
-//! depend on the noisy positions (conditioning, pair features, every bias, every gate) is computed once by `prepare`.
+//! Everything that does not depend on the noisy positions (conditioning, pair features, every bias, every gate) is computed
+//! once by `prepare`.
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
@@ -9,11 +9,21 @@ use rayon::prelude::*;
 
 use super::batch::{AtomFeatures, Batch};
 use super::config::{Config, TransformerConfig};
+use super::token_transformer::PairNorm;
 use crate::ops::{
     AdaCondition, AdaNorm, Attention, ConditionedTransition, Linear, LocalAttention, Norm, TransitionCondition,
     add_in_place, gate_add, norm_linear, pair_bias, relu, sigmoid,
 };
 use crate::weights::Weights;
+
+/// What becomes of windows that reach beyond the first or the last atom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowEnds {
+    /// They are moved inwards and keep their number of keys, as OpenFold3 does.
+    Shifted,
+    /// They have fewer keys, as in Protenix and PXDesign.
+    Cut,
+}
 
 /// Which atoms attend to which: block b of queries is `n_query` consecutive atoms, its keys `n_key` from `starts[b]`.
 #[derive(Debug)]
@@ -22,7 +32,7 @@ pub struct AtomWindows {
     pub n_query: usize,
     /// Keys in a block.
     pub n_key: usize,
-    /// First key of each block. With fewer than `n_key` atoms every block starts at 0 and its last keys are padding.
+    /// First key of each block. Keys beyond the last atom, and beyond the end of a window that is cut, are padding.
     pub starts: Vec<usize>,
     /// `[n_block, n_query, n_key, 1]`: 1 where query and key are real atoms.
     pub mask: Tensor,
@@ -36,24 +46,33 @@ pub struct AtomWindows {
 
 impl AtomWindows {
     /// Windows over atoms with this mask.
-    pub fn new(atom_mask: &[f32], n_query: usize, n_key: usize, device: &Device) -> Result<Self> {
+    pub fn new(atom_mask: &[f32], n_query: usize, n_key: usize, ends: WindowEnds, device: &Device) -> Result<Self> {
         let n = atom_mask.len();
         let n_real = atom_mask.iter().sum::<f32>() as usize;
         let n_block = n.div_ceil(n_query);
-        let starts: Vec<usize> = (0..n_block)
+        // First key and end of each window.
+        let spans: Vec<(usize, usize)> = (0..n_block)
             .map(|block| {
                 let first = (block * n_query + n_query / 2) as isize - (n_key / 2) as isize;
-                let last = first + n_key as isize - 1;
-                let shifted = if first < 0 { 0 } else { first - (last - (n_real as isize - 1)).max(0) };
-                shifted.max(0) as usize
+                let end = first + n_key as isize;
+                let inside = |atom: isize| atom.max(0) as usize;
+                match ends {
+                    WindowEnds::Shifted if first < 0 => (0, n_key),
+                    WindowEnds::Shifted => {
+                        let start = inside(first - (end - n_real as isize).max(0));
+                        (start, start + n_key)
+                    }
+                    WindowEnds::Cut => (inside(first), inside(end)),
+                }
             })
             .collect();
+        let starts: Vec<usize> = spans.iter().map(|span| span.0).collect();
         let real = |atom: usize| atom_mask.get(atom).copied().unwrap_or(0.0);
         let mut mask = vec![0f32; n_block * n_query * n_key];
         for (pair, m) in mask.iter_mut().enumerate() {
             let (block, query, key) = (pair / (n_query * n_key), pair / n_key % n_query, pair % n_key);
             let key_atom = starts[block] + key;
-            let inside = if key_atom < n_real { real(key_atom) } else { 0.0 };
+            let inside = if key_atom < n_real.min(spans[block].1) { real(key_atom) } else { 0.0 };
             *m = real(block * n_query + query) * inside;
         }
         // Padding repeats the last atom; the mask takes it out again.
@@ -148,12 +167,46 @@ impl AtomWindows {
     }
 }
 
+/// The norm of the keys: which one a model has, its weights file says.
+#[derive(Debug)]
+enum KeyNorm {
+    /// `ada_norm_k`, of the atoms, as OpenFold3.
+    OfAtoms(AdaNorm),
+    /// `ada_norm_kv`, of the atoms that the norm of the queries has normalised, as Protenix and PXDesign.
+    OfQueries(AdaNorm),
+}
+
+impl KeyNorm {
+    fn load(c: usize, w: &Weights) -> Result<Self> {
+        match w.has("ada_norm_k.norm_s.weight") {
+            true => Ok(Self::OfAtoms(AdaNorm::load(c, c, &w.at("ada_norm_k"))?)),
+            false => Ok(Self::OfQueries(AdaNorm::load(c, c, &w.at("ada_norm_kv"))?)),
+        }
+    }
+
+    fn condition(&self, s: &Tensor) -> Result<AdaCondition> {
+        match self {
+            Self::OfAtoms(norm) | Self::OfQueries(norm) => norm.condition(s),
+        }
+    }
+
+    /// `a`, and `a_q` as the queries have it -> as the keys have it.
+    fn apply(&self, a: &Tensor, a_q: &Tensor, condition: &AdaCondition) -> Result<Tensor> {
+        match self {
+            Self::OfAtoms(norm) => norm.apply(a, condition),
+            Self::OfQueries(norm) => norm.apply(a_q, condition),
+        }
+    }
+}
+
 /// Attention of one block with a bias from atom pairs: Alg. 24 with a norm of its own for queries and for keys.
 #[derive(Debug)]
 struct AtomBlock {
     ada_norm_q: AdaNorm,
-    ada_norm_k: AdaNorm,
+    key_norm: KeyNorm,
     out_gate: Linear,
+    /// Of the pairs; `None` where one norm stands before all blocks.
+    norm_z: Option<Norm>,
     bias: Linear,
     attention: Attention,
     transition: ConditionedTransition,
@@ -170,13 +223,14 @@ struct AtomBlockCondition {
 }
 
 impl AtomBlock {
-    fn load(config: &Config, sizes: TransformerConfig, w: &Weights) -> Result<Self> {
+    fn load(config: &Config, sizes: TransformerConfig, pair_norm: PairNorm, w: &Weights) -> Result<Self> {
         let c = config.c_atom;
         let a = w.at("attention_pair_bias");
         Ok(Self {
             ada_norm_q: AdaNorm::load(c, c, &a.at("ada_norm_q"))?,
-            ada_norm_k: AdaNorm::load(c, c, &a.at("ada_norm_k"))?,
+            key_norm: KeyNorm::load(c, &a)?,
             out_gate: Linear::load(c, c, &a.at("out_gate"))?,
+            norm_z: pair_norm.of_block(config.c_atompair, &a)?,
             bias: Linear::load(config.c_atompair, sizes.n_head, &a.at("bias"))?,
             attention: Attention::load(c, c, sizes.c_hidden, sizes.n_head, &a.at("attention"))?,
             transition: ConditionedTransition::load(c, c, sizes.n_transition * c, &w.at("transition"))?,
@@ -188,7 +242,7 @@ impl AtomBlock {
         let shape = (windows.n_block(), self.bias.n(), windows.n_query, windows.n_key);
         Ok(AtomBlockCondition {
             q: self.ada_norm_q.condition(s)?,
-            k: self.ada_norm_k.condition(s)?,
+            k: self.key_norm.condition(s)?,
             out_gate: sigmoid(&self.out_gate.forward(s)?)?,
             bias: windows.bias.broadcast_as(shape)?.force_contiguous()?.unsqueeze(0)?,
             transition: self.transition.condition(s)?,
@@ -197,7 +251,7 @@ impl AtomBlock {
 
     fn update(&self, a: &Tensor, condition: &AtomBlockCondition, windows: &AtomWindows) -> Result<()> {
         let a_q = self.ada_norm_q.apply(a, &condition.q)?;
-        let a_k = self.ada_norm_k.apply(a, &condition.k)?;
+        let a_k = self.key_norm.apply(a, &a_q, &condition.k)?;
         let heads = &self.attention;
         let gate = heads.gate.as_ref().map(|gate| gate.forward(&a_q)).transpose()?;
         let o = LocalAttention {
@@ -219,7 +273,8 @@ const PAIR_BLOCKS: usize = 32;
 /// Atom transformer: Alg. 7.
 #[derive(Debug)]
 pub struct AtomTransformer {
-    norm_z: Norm,
+    /// Before all blocks, or in each.
+    norm_z: Option<Norm>,
     blocks: Vec<AtomBlock>,
 }
 
@@ -230,11 +285,9 @@ pub struct AtomTransformerCondition(Vec<AtomBlockCondition>);
 impl AtomTransformer {
     /// A transformer of `sizes`.
     pub fn load(config: &Config, sizes: TransformerConfig, w: &Weights) -> Result<Self> {
-        let block = |i| AtomBlock::load(config, sizes, &w.at(format_args!("blocks.{i}")));
-        Ok(Self {
-            norm_z: Norm::load(config.c_atompair, &w.at("norm_z"))?,
-            blocks: (0..sizes.n_block).map(block).collect::<Result<_>>()?,
-        })
+        let (norm_z, pair_norm) = PairNorm::load(config.c_atompair, w)?;
+        let block = |i| AtomBlock::load(config, sizes, pair_norm, &w.at(format_args!("blocks.{i}")));
+        Ok(Self { norm_z, blocks: (0..sizes.n_block).map(block).collect::<Result<_>>()? })
     }
 
     /// What depends on the conditioning alone: `s` `[1, n_atom, c_atom]`, and `pairs`, which gives `p` of some blocks of
@@ -248,10 +301,11 @@ impl AtomTransformer {
         let conditions = self.blocks.iter().map(|block| block.condition(s, windows)).collect::<Result<Vec<_>>>()?;
         for start in (0..windows.n_block()).step_by(PAIR_BLOCKS) {
             let part = start..windows.n_block().min(start + PAIR_BLOCKS);
-            let p = self.norm_z.forward(&pairs(part.clone())?)?;
+            let p = pairs(part.clone())?;
+            let p = self.norm_z.as_ref().map_or(Ok(p.clone()), |norm| norm.forward(&p))?;
             for (block, condition) in self.blocks.iter().zip(&conditions) {
                 let bias = condition.bias.narrow(1, part.start, part.len())?;
-                add_in_place(&bias, &pair_bias(&p, None, &block.bias)?.unsqueeze(0)?)?;
+                add_in_place(&bias, &pair_bias(&p, block.norm_z.as_ref(), &block.bias)?.unsqueeze(0)?)?;
             }
         }
         Ok(AtomTransformerCondition(conditions))

@@ -1,7 +1,7 @@
 //! Features as the networks take them: tensors on a device, and the host-side indices that drive gathers.
 use candle_core::{Device, Result, Tensor};
 
-use super::atom_attention::AtomWindows;
+use super::atom_attention::{AtomWindows, WindowEnds};
 use super::config::Config;
 use super::relpos::RelativePositions;
 use crate::features::af3::{Af3Features, Msa, N_RESTYPE, Templates};
@@ -75,8 +75,8 @@ const N_CHAR: usize = 4;
 const N_CODE: usize = 64;
 
 impl Batch {
-    /// Moves `features` to `device`.
-    pub fn new(features: &Af3Features, config: &Config, device: &Device) -> Result<Self> {
+    /// Moves `features` to `device`; `ends` is how the model cuts its windows of atoms.
+    pub fn new(features: &Af3Features, config: &Config, ends: WindowEnds, device: &Device) -> Result<Self> {
         let f = features;
         let (n, n_atom) = (f.token_index.len(), f.atom_to_token.len());
         let c_restype = N_RESTYPE;
@@ -99,7 +99,7 @@ impl Batch {
             token_bonds: both.collect(),
             relpos: RelativePositions::new(f, config),
             atoms: AtomFeatures::new(f, device)?,
-            windows: AtomWindows::new(&f.atom_mask, config.n_query, config.n_key, device)?,
+            windows: AtomWindows::new(&f.atom_mask, config.n_query, config.n_key, ends, device)?,
             msa: f.msa.clone(),
             templates: f.templates.clone(),
             asym_id: f.asym_id.clone(),

@@ -12,6 +12,8 @@ const N_TRANSITION: usize = 2;
 /// Trunk and noise level to the conditioning of the diffusion module.
 #[derive(Debug)]
 pub struct DiffusionConditioning {
+    /// What makes `c_z` channels of the relative positions, in a file that has it; else they go into the norm as they are.
+    relpos: Option<Linear>,
     norm_z: Norm,
     z: Linear,
     transition_z: Vec<SwiGluTransition>,
@@ -29,12 +31,16 @@ impl DiffusionConditioning {
     /// The layers of `config`.
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
         let (c_s, c_z) = (config.c_s, config.c_z);
-        let (c_z_in, c_s_in) = (c_z + config.c_relpos(), c_s + config.c_s_input());
+        let relpos =
+            w.optional("relpos", &[c_z, config.c_relpos()])?.map(|weight| Linear::new(weight, None)).transpose()?;
+        let c_z_in = c_z + relpos.as_ref().map_or(config.c_relpos(), Linear::n);
+        let c_s_in = c_s + config.c_s_input();
         let transitions = |name: &str, c: usize| {
             let hidden = config.n_transition_conditioning * c;
             (0..N_TRANSITION).map(|i| SwiGluTransition::load(c, hidden, &w.at(name).at(i))).collect::<Result<Vec<_>>>()
         };
         Ok(Self {
+            relpos,
             norm_z: Norm::load(c_z_in, &w.at("norm_z"))?,
             z: Linear::load(c_z_in, c_z, &w.at("z"))?,
             transition_z: transitions("transition_z", c_z)?,
@@ -54,6 +60,7 @@ impl DiffusionConditioning {
         let conditioned = z.zeros_like()?;
         for_row_blocks(z, |block, rows| {
             let relpos = batch.relpos.one_hot(rows.clone(), z.device())?;
+            let relpos = self.relpos.as_ref().map_or(Ok(relpos.clone()), |layer| layer.forward(&relpos))?;
             let both = Tensor::cat(&[block, &relpos], 3)?;
             conditioned.slice_set(&norm_linear(&both, &self.norm_z, &self.z)?, 1, rows.start)
         })?;

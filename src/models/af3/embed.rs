@@ -10,6 +10,15 @@ use super::config::Config;
 use crate::ops::{Linear, Norm, add_in_place, norm_linear, norm_linear_in_place, settle};
 use crate::weights::{Param, Weights};
 
+/// What the two parts of the initial pair representation are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairSource {
+    /// The input embedding, `c_s_input` channels, as AF3 and OpenFold3.
+    Input,
+    /// The initial single representation, `c_s` channels, as Protenix.
+    Single,
+}
+
 /// Atom features and token features to the initial representations.
 #[derive(Debug)]
 pub struct InputEmbedder {
@@ -21,6 +30,7 @@ pub struct InputEmbedder {
     relpos: Param,
     /// `[c_z, 1]`.
     token_bonds: Param,
+    pair_source: PairSource,
     c_z: usize,
 }
 
@@ -41,15 +51,20 @@ pub struct InitialEmbedding {
 
 impl InputEmbedder {
     /// The embedder of `config`.
-    pub fn load(config: &Config, w: &Weights) -> Result<Self> {
+    pub fn load(config: &Config, pair_source: PairSource, w: &Weights) -> Result<Self> {
         let (c_z, c_in) = (config.c_z, config.c_s_input());
+        let c_pair = match pair_source {
+            PairSource::Input => c_in,
+            PairSource::Single => config.c_s,
+        };
         Ok(Self {
             atom_encoder: AtomEncoder::load_input(config, &w.at("atom_encoder"))?,
             s: Linear::load(c_in, config.c_s, &w.at("s"))?,
-            z_i: Linear::load(c_in, c_z, &w.at("z_i"))?,
-            z_j: Linear::load(c_in, c_z, &w.at("z_j"))?,
+            z_i: Linear::load(c_pair, c_z, &w.at("z_i"))?,
+            z_j: Linear::load(c_pair, c_z, &w.at("z_j"))?,
             relpos: w.at("relpos").param("weight", &[c_z, config.c_relpos()])?,
             token_bonds: w.at("token_bonds").param("weight", &[c_z, 1])?,
+            pair_source,
             c_z,
         })
     }
@@ -60,10 +75,15 @@ impl InputEmbedder {
         let tokens = self.atom_encoder.forward(batch, &atoms, None)?.tokens;
         let s_input = Tensor::cat(&[&tokens, &batch.token_features], 2)?;
         let host = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let s = self.s.forward(&s_input)?;
+        let of_pair = match self.pair_source {
+            PairSource::Input => &s_input,
+            PairSource::Single => &s,
+        };
         Ok(InitialEmbedding {
-            s: self.s.forward(&s_input)?,
-            z_i: host(self.z_i.forward(&s_input)?)?,
-            z_j: host(self.z_j.forward(&s_input)?)?,
+            z_i: host(self.z_i.forward(of_pair)?)?,
+            z_j: host(self.z_j.forward(of_pair)?)?,
+            s,
             relpos: self.relpos.columns()?,
             token_bonds: self.token_bonds.columns()?,
             s_input,

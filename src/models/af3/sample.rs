@@ -50,7 +50,19 @@ pub fn sample(
     noise: &mut dyn NoiseSource,
     after_step: &mut dyn FnMut(&Step) -> Result<()>,
 ) -> Result<Vec<f32>> {
-    let levels = noise_schedule(config, n_step);
+    sample_at(model, config, &noise_schedule(config, n_step), n_sample, noise, after_step)
+}
+
+/// As [`sample`], at noise `levels` in Å, highest first: one step between each two.
+pub fn sample_at(
+    model: &dyn Denoise,
+    config: &SamplingConfig,
+    levels: &[f32],
+    n_sample: usize,
+    noise: &mut dyn NoiseSource,
+    after_step: &mut dyn FnMut(&Step) -> Result<()>,
+) -> Result<Vec<f32>> {
+    let n_step = levels.len() - 1;
     let n = n_sample * model.n_atom() * 3;
     let mut x: Vec<f32> = noise.randn(n).into_iter().map(|v| levels[0] * v).collect();
     for (index, pair) in levels.windows(2).enumerate() {

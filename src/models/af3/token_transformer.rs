@@ -1,16 +1,44 @@
-//! Diffusion transformer over tokens: AF3 SI Alg. 23-25, as OpenFold3 0.5.0: attention and transition follow each other,
-//! and the pair representation is normalised once for all blocks.
+//! Diffusion transformer over tokens: AF3 SI Alg. 23-25; attention and transition follow each other. The pair representation
+//! is normalised once for all blocks (OpenFold3 0.5.0) or by each block (Protenix, PXDesign): the weights file says.
 use candle_core::{Result, Tensor};
 
 use super::config::{Config, TransformerConfig};
 use crate::ops::{AdaNorm, Attention, ConditionedTransition, Linear, Norm, gate_add, pair_bias, sigmoid};
 use crate::weights::Weights;
 
+/// Where a transformer normalises the pair representation: which it is, its weights file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairNorm {
+    /// Before all blocks.
+    Shared,
+    /// In each block.
+    PerBlock,
+}
+
+impl PairNorm {
+    /// Which one the transformer at `w` has, and the norm before all blocks.
+    pub fn load(c: usize, w: &Weights) -> Result<(Option<Norm>, Self)> {
+        match w.has("norm_z.weight") {
+            true => Ok((Some(Norm::load(c, &w.at("norm_z"))?), Self::Shared)),
+            false => Ok((None, Self::PerBlock)),
+        }
+    }
+
+    /// The norm of the block whose attention is at `w`.
+    pub fn of_block(self, c: usize, w: &Weights) -> Result<Option<Norm>> {
+        match self {
+            Self::Shared => Ok(None),
+            Self::PerBlock => Norm::load(c, &w.at("norm_z")).map(Some),
+        }
+    }
+}
+
 /// One block: Alg. 23 lines 2-3.
 #[derive(Debug)]
 pub struct TokenBlock {
     ada_norm: AdaNorm,
     out_gate: Linear,
+    norm_z: Option<Norm>,
     bias: Linear,
     attention: Attention,
     transition: ConditionedTransition,
@@ -18,21 +46,23 @@ pub struct TokenBlock {
 
 impl TokenBlock {
     /// A block of `sizes`.
-    pub fn load(config: &Config, sizes: TransformerConfig, w: &Weights) -> Result<Self> {
+    pub fn load(config: &Config, sizes: TransformerConfig, pair_norm: PairNorm, w: &Weights) -> Result<Self> {
         let (c, c_s) = (config.c_token, config.c_s);
         let a = w.at("attention_pair_bias");
         Ok(Self {
             ada_norm: AdaNorm::load(c, c_s, &a.at("ada_norm"))?,
             out_gate: Linear::load(c_s, c, &a.at("out_gate"))?,
+            norm_z: pair_norm.of_block(config.c_z, &a)?,
             bias: Linear::load(config.c_z, sizes.n_head, &a.at("bias"))?,
             attention: Attention::load(c, c, sizes.c_hidden, sizes.n_head, &a.at("attention"))?,
             transition: ConditionedTransition::load(c, c_s, sizes.n_transition * c, &w.at("transition"))?,
         })
     }
 
-    /// What the normalised pair representation `[b, n, n, c_z]` adds to the logits: `[b, n_head, n, n]`.
+    /// What the pair representation `[b, n, n, c_z]`, normalised unless the block does it, adds to the logits:
+    /// `[b, n_head, n, n]`.
     pub fn bias(&self, z: &Tensor) -> Result<Tensor> {
-        pair_bias(z, None, &self.bias)
+        pair_bias(z, self.norm_z.as_ref(), &self.bias)
     }
 
     /// Updates `a` `[b, n, c_token]` in place; each of `biases` broadcastable to `[b, n_head, n, n]`.
@@ -52,7 +82,8 @@ impl TokenBlock {
 /// The stack of blocks.
 #[derive(Debug)]
 pub struct TokenTransformer {
-    norm_z: Norm,
+    /// Before all blocks, or in each.
+    norm_z: Option<Norm>,
     blocks: Vec<TokenBlock>,
 }
 
@@ -61,7 +92,7 @@ pub struct TokenTransformer {
 pub struct PairBiases {
     /// `[1, n_head, n, n]` of the first blocks: as many as are worth their memory.
     kept: Vec<Tensor>,
-    /// The normalised pair representation `[1, n, n, c_z]`, from which every other block makes its bias when it needs it;
+    /// The pair representation `[1, n, n, c_z]`, normalised if one norm is for all blocks, from which every other block makes its bias when it needs it;
     /// `None` if there is no other.
     z: Option<Tensor>,
 }
@@ -86,16 +117,16 @@ impl TokenTransformer {
     /// The transformer of `config`.
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
         let sizes = config.token_transformer;
-        let block = |i| TokenBlock::load(config, sizes, &w.at(format_args!("blocks.{i}")));
-        Ok(Self {
-            norm_z: Norm::load(config.c_z, &w.at("norm_z"))?,
-            blocks: (0..sizes.n_block).map(block).collect::<Result<_>>()?,
-        })
+        let (norm_z, pair_norm) = PairNorm::load(config.c_z, w)?;
+        let block = |i| TokenBlock::load(config, sizes, pair_norm, &w.at(format_args!("blocks.{i}")));
+        Ok(Self { norm_z, blocks: (0..sizes.n_block).map(block).collect::<Result<_>>()? })
     }
 
-    /// What depends on the conditioned pair representation `z` `[1, n, n, c_z]` alone; it is normalised where it lies.
+    /// What depends on the conditioned pair representation `z` `[1, n, n, c_z]` alone; one norm for all blocks works where it lies.
     pub fn condition(&self, z: Tensor) -> Result<PairBiases> {
-        self.norm_z.in_place(&z)?;
+        if let Some(norm) = &self.norm_z {
+            norm.in_place(&z)?;
+        }
         let (_, n, _, c) = z.dims4()?;
         let heads = self.blocks.first().map_or(0, |block| block.bias.n());
         let float = size_of::<f32>();

@@ -4,11 +4,12 @@ pub mod config;
 use candle_core::{Device, Result, Tensor};
 
 use crate::features::noise::NoiseSource;
+use crate::models::af3::atom_attention::WindowEnds;
 use crate::models::af3::batch::Batch;
 use crate::models::af3::confidence::{ConfidenceHead, DistogramHead};
 use crate::models::af3::config::Config;
 use crate::models::af3::diffusion::DiffusionModule;
-use crate::models::af3::embed::{InputEmbedder, Recycling};
+use crate::models::af3::embed::{InputEmbedder, PairSource, Recycling};
 use crate::models::af3::msa_module::{MsaEmbedder, MsaModule};
 use crate::models::af3::pairformer::Pairformer;
 use crate::models::af3::template::TemplateEmbedder;
@@ -81,7 +82,7 @@ impl OpenFold3 {
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
         let c = *config;
         let model = Self {
-            input: InputEmbedder::load(&c, &w.at("input"))?,
+            input: InputEmbedder::load(&c, PairSource::Input, &w.at("input"))?,
             recycling: Recycling::load(&c, &w.at("recycle"))?,
             template: TemplateEmbedder::load(&c, ENDING_BIAS, &w.at("template"))?,
             msa_embedder: MsaEmbedder::load(&c, &w.at("msa"))?,
@@ -132,6 +133,6 @@ impl OpenFold3 {
 
     /// The device of the weights.
     pub fn batch(&self, features: &crate::features::af3::Af3Features, device: &Device) -> Result<Batch> {
-        Batch::new(features, &self.config, device)
+        Batch::new(features, &self.config, WindowEnds::Shifted, device)
     }
 }

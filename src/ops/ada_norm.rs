@@ -165,7 +165,7 @@ impl ConditionedTransition {
         let [gain, shift, gate] = [&condition.norm.gain, &condition.norm.shift, &condition.gate].map(|x| apart(x, a));
         let (gain, shift, gate) = (gain?, shift?, gate?);
         let (gain, shift, gate) = (Values::of(&gain)?, Values::of(&shift)?, Values::of(&gate)?);
-        let layers = dense::SwiGlu { a: self.a.dense()?, b: self.b.dense()?, out: self.out.dense()? };
+        let layers = dense::SwiGlu { a: self.a.layer()?, b: self.b.layer()?, out: self.out.layer()? };
         update(a, "conditioned_transition", |a| {
             let n = condition.norm.rows(a.len(), c)?;
             if gate.len() != n * c {

@@ -135,7 +135,7 @@ pub fn norm_linear_in_place(x: &Tensor, norm: &Norm, lin: &Linear) -> Result<()>
     if !served(x) {
         return write_back(x, &norm_linear_reference(x, norm, lin)?);
     }
-    let (layer, affine) = (lin.dense()?, norm.affine()?);
+    let (layer, affine) = (lin.layer()?, norm.affine()?);
     update(x, "norm_linear_in_place", |values| {
         let m = values.len() / layer.n;
         let dst = Shared::new(values);

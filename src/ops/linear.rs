@@ -3,6 +3,7 @@ use candle_core::{D, Device, Result, Tensor};
 
 use super::cpu::columns::Write;
 use super::cpu::dense::{Dense, Rows, Target, dense};
+use super::cpu::layer::Layer;
 use super::cpu::scratch::Shared;
 use super::cpu::simd::Isa;
 use super::cpu::tensors::{Values, apart, served, update};
@@ -68,7 +69,7 @@ impl Linear {
             return add_in_place_reference(dst, &self.forward_reference(x)?);
         }
         let x = apart(x, dst)?;
-        let (x, layer) = (Values::of(&x)?, self.dense()?);
+        let (x, layer) = (Values::of(&x)?, self.layer()?);
         let rows = Rows::new(&x, layer.k, None);
         update(dst, "linear_add", |dst| {
             let target = Target { dst: Shared::new(dst), n: layer.n, write: Write::Add, gate: None, mask: None };
@@ -99,7 +100,13 @@ impl Linear {
         y.reshape(dims)
     }
 
-    /// The layer where its values lie; for the CPU.
+    /// The layer where its values lie, in their own format; for the CPU.
+    pub(super) fn layer(&self) -> Result<Layer<'_>> {
+        let bias = self.bias.as_ref().map(Param::as_slice).transpose()?;
+        Ok(Layer { w: self.weight.matrix()?, bias, k: self.k(), n: self.n() })
+    }
+
+    /// The layer in f32, widened the first time if it is not of a file of f32; for the CPU.
     pub(super) fn dense(&self) -> Result<Dense<'_>> {
         let bias = self.bias.as_ref().map(Param::as_slice).transpose()?;
         Ok(Dense { w: self.weight.as_slice()?, bias, k: self.k(), n: self.n() })
@@ -123,7 +130,7 @@ pub(super) fn project<const N: usize>(x: &Tensor, norm: Option<&Norm>, layers: [
         let mut jobs = Vec::with_capacity(N);
         for (layer, result) in layers.iter().zip(&mut results) {
             let dst = Shared::new(result);
-            jobs.push((layer.dense()?, Target { dst, n: layer.n(), write: Write::Set, gate: None, mask: None }));
+            jobs.push((layer.layer()?, Target { dst, n: layer.n(), write: Write::Set, gate: None, mask: None }));
         }
         let norm = norm.map(|norm| norm.affine()).transpose()?.map(|affine| (affine, 1));
         dense(Isa::best(), Rows::new(&values, k, norm), m, &jobs);
@@ -209,6 +216,42 @@ mod tests {
         let mut noise = Noise::new(2);
         let (x, lin) = (noise.tensor(&[2, 2100, 600]), noise.linear(600, 500));
         close("2 x 2100 x 600 x 500", &lin.forward(&x)?, &lin.forward_reference(&x)?, 2e-6)
+    }
+
+    /// A layer of a file of 16-bit numbers gives to the bit what one of the same numbers in f32 gives, whichever way it is taken.
+    #[test]
+    fn sixteen_bit_weights() -> anyhow::Result<()> {
+        use safetensors::{Dtype, tensor::TensorView};
+        let folder = tempfile::tempdir()?;
+        let mut noise = Noise::new(5);
+        for (m, k, n) in [(3, 600, 500), (300, 600, 500), (2, 16, 24), (700, 64, 48)] {
+            let (values, bias) = (noise.values(n * k), noise.values(n));
+            let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+            let layer = |name: &str, dtype, weight: &[u8]| {
+                let weight = TensorView::new(dtype, vec![n, k], weight)?;
+                let bias = bytes(&bias);
+                let bias = TensorView::new(Dtype::F32, vec![n], &bias)?;
+                let path = folder.path().join(format!("{name}{m}"));
+                safetensors::serialize_to_file([("weight", weight), ("bias", bias)], None, &path)?;
+                anyhow::Ok(Linear::load(k, n, &Weights::open(&path, &Device::Cpu)?)?)
+            };
+            let x = noise.tensor(&[m, k]);
+            let halves: Vec<half::f16> = values.iter().map(|v| half::f16::from_f32(*v)).collect();
+            let brains: Vec<half::bf16> = values.iter().map(|v| half::bf16::from_f32(*v)).collect();
+            let cases = [
+                ("f16", Dtype::F16, halves.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(), 0),
+                ("bf16", Dtype::BF16, brains.iter().flat_map(|v| v.to_le_bytes()).collect(), 1),
+            ];
+            for (name, dtype, weight, kind) in cases {
+                let widened = (0..n * k).map(|i| [halves[i].to_f32(), brains[i].to_f32()][kind]).collect::<Vec<_>>();
+                let wide = layer("wide", Dtype::F32, &bytes(&widened))?;
+                let narrow = layer(name, dtype, &weight)?;
+                on_each_isa(|| close(name, &narrow.forward(&x)?, &wide.forward(&x)?, 0.))?;
+                close(name, &narrow.forward_reference(&x)?, &wide.forward_reference(&x)?, 0.)?;
+                assert_eq!(narrow.dense()?.w, widened, "for the kernels that take f32");
+            }
+        }
+        Ok(())
     }
 
     #[test]

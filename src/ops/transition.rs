@@ -47,7 +47,7 @@ impl SwiGluTransition {
         let mask = mask.map(|mask| apart(mask, x)).transpose()?;
         let mask = mask.as_ref().map(Values::of).transpose()?;
         let mask = mask.as_deref();
-        let layers = dense::SwiGlu { a: self.a.dense()?, b: self.b.dense()?, out: self.out.dense()? };
+        let layers = dense::SwiGlu { a: self.a.layer()?, b: self.b.layer()?, out: self.out.layer()? };
         let norm = Some((self.norm.affine()?, 1));
         update(x, "swiglu_transition", |x| {
             let (c, m) = (layers.out.n, x.len() / layers.out.n);

@@ -6,5 +6,5 @@ mod param;
 mod store;
 
 pub use folder::{FOLDER_VARIABLE, default_file, folder};
-pub use param::Param;
+pub use param::{Matrix, Param};
 pub use store::{Weights, WeightsError};

@@ -1,13 +1,17 @@
 //! One parameter as the operations read it: on the CPU the bytes of the mapped file, elsewhere a tensor on the device.
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Result, Tensor};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use memmap2::Mmap;
 
-/// A read-only f32 array of fixed shape.
+/// A read-only array of fixed shape that is f32 to whoever reads it.
 ///
-/// On the CPU it is a view of the memory-mapped weights file (f32 files) or a heap copy (f16 and bf16 files, tensors made
-/// by the program), so that a model is never held twice; on another device it is a tensor there.
+/// On the CPU it is a view of the memory-mapped weights file, or a heap copy of what the program made, so that a model is never
+/// held twice; on another device it is a tensor there. Of a file of 16-bit numbers the large matrices of dense layers are
+/// read as they are ([`Param::matrix`]); others are widened when they are first read and kept.
 #[derive(Debug, Clone)]
 pub struct Param {
     shape: Vec<usize>,
@@ -16,20 +20,48 @@ pub struct Param {
 
 #[derive(Debug, Clone)]
 enum Values {
-    Mapped { file: Arc<Mmap>, start: usize },
+    Mapped { format: Format, file: Arc<Mmap>, start: usize, wide: Arc<OnceLock<Vec<f32>>> },
     Heap(Arc<Vec<f32>>),
     Device(Tensor),
     Absent,
 }
 
+/// Number format of a file's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Format {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => size_of::<f32>(),
+            Self::F16 | Self::Bf16 => size_of::<f16>(),
+        }
+    }
+}
+
+/// The values of a parameter where they lie, row-major, in their own format.
+#[derive(Debug, Clone, Copy)]
+pub enum Matrix<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [f16]),
+    /// The upper half of single precision.
+    Bf16(&'a [bf16]),
+}
+
 impl Param {
-    /// A view of `shape.product()` little-endian f32 at byte `start` of `file`; `None` if they are not aligned or not all there.
-    pub(super) fn mapped(file: &Arc<Mmap>, start: usize, shape: &[usize]) -> Option<Self> {
-        let bytes = 4 * shape.iter().product::<usize>();
+    /// A view of `shape.product()` little-endian numbers at byte `start` of `file`; `None` if they are not aligned or not all there.
+    pub(super) fn mapped(format: Format, file: &Arc<Mmap>, start: usize, shape: &[usize]) -> Option<Self> {
+        let bytes = format.bytes() * shape.iter().product::<usize>();
         let inside = start.checked_add(bytes).is_some_and(|end| end <= file.len());
-        let aligned = (file.as_ptr() as usize + start).is_multiple_of(align_of::<f32>());
-        (inside && aligned && cfg!(target_endian = "little"))
-            .then(|| Self { shape: shape.to_vec(), values: Values::Mapped { file: file.clone(), start } })
+        let aligned = (file.as_ptr() as usize + start).is_multiple_of(format.bytes());
+        let values = || Values::Mapped { format, file: file.clone(), start, wide: Arc::default() };
+        (inside && aligned && cfg!(target_endian = "little")).then(|| Self { shape: shape.to_vec(), values: values() })
     }
 
     /// Values made or converted by the program; as many as `shape` says.
@@ -59,19 +91,45 @@ impl Param {
         &self.shape
     }
 
-    /// The values where they lie, row-major. An error for a parameter that lives on another device.
+    /// The values as f32, row-major; 16-bit ones are widened the first time. An error for a parameter on another device.
     pub fn as_slice(&self) -> Result<&[f32]> {
+        match (self.matrix()?, &self.values) {
+            (Matrix::F32(values), _) => Ok(values),
+            (matrix, Values::Mapped { wide, .. }) => Ok(wide.get_or_init(|| matrix.widened().into_owned())),
+            _ => candle_core::bail!("16-bit values that are not of a file"),
+        }
+    }
+
+    /// The values where they lie. An error for a parameter on another device.
+    pub fn matrix(&self) -> Result<Matrix<'_>> {
         match &self.values {
-            Values::Mapped { file, start } => {
+            Values::Mapped { format, file, start, .. } => {
                 let n = self.shape.iter().product();
                 // SAFETY: `mapped` checked range and alignment; the mapping is read-only and lives as long as `file`;
-                // any bit pattern is a valid f32.
-                Ok(unsafe { std::slice::from_raw_parts(file.as_ptr().add(*start).cast::<f32>(), n) })
+                // any bit pattern is a valid number of each format.
+                Ok(unsafe {
+                    let start = file.as_ptr().add(*start);
+                    match format {
+                        Format::F32 => Matrix::F32(std::slice::from_raw_parts(start.cast(), n)),
+                        Format::F16 => Matrix::F16(std::slice::from_raw_parts(start.cast(), n)),
+                        Format::Bf16 => Matrix::Bf16(std::slice::from_raw_parts(start.cast(), n)),
+                    }
+                })
             }
-            Values::Heap(values) => Ok(values),
+            Values::Heap(values) => Ok(Matrix::F32(values)),
             Values::Device(_) => candle_core::bail!("the parameter is on another device"),
             Values::Absent => candle_core::bail!("the parameter is not in the weights file"),
         }
+    }
+
+    /// Row `i` of a matrix as f32, for tables of which few rows are read; `None` past the last.
+    pub fn row(&self, i: usize) -> Result<Option<Cow<'_, [f32]>>> {
+        let k: usize = self.shape.iter().skip(1).product();
+        Ok(match self.matrix()? {
+            Matrix::F32(values) => values.get(i * k..(i + 1) * k).map(Cow::Borrowed),
+            Matrix::F16(values) => values.get(i * k..(i + 1) * k).map(|row| Cow::Owned(row.to_f32_vec())),
+            Matrix::Bf16(values) => values.get(i * k..(i + 1) * k).map(|row| Cow::Owned(row.to_f32_vec())),
+        })
     }
 
     /// The values of a matrix `[n, k]` on the host with its columns one after the other, `[k, n]`: for layers whose input is one-hot,
@@ -84,7 +142,18 @@ impl Param {
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         match &self.values {
             Values::Device(tensor) => tensor.to_device(device),
-            _ => Tensor::from_slice(self.as_slice()?, self.shape.as_slice(), device),
+            _ => Tensor::from_slice(&self.matrix()?.widened(), self.shape.as_slice(), device),
+        }
+    }
+}
+
+impl<'a> Matrix<'a> {
+    /// All values as f32.
+    pub fn widened(self) -> Cow<'a, [f32]> {
+        match self {
+            Self::F32(values) => Cow::Borrowed(values),
+            Self::F16(values) => Cow::Owned(values.to_f32_vec()),
+            Self::Bf16(values) => Cow::Owned(values.to_f32_vec()),
         }
     }
 }

@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::Param;
+use super::param::Format;
 
 /// What can be wrong with a weights file.
 #[derive(Debug, thiserror::Error)]
@@ -239,22 +240,17 @@ impl Weights {
         if entry.shape != shape {
             return misfit(format!("{name} has shape {:?}, the model needs {shape:?}", entry.shape));
         }
-        let bytes = &file[entry.start..entry.end];
-        let param = match entry.dtype {
-            Dtype::F32 => {
-                let mapped = match file {
-                    Bytes::Mapped(file) => Param::mapped(file, entry.start, shape),
-                    Bytes::Embedded(_) => None,
-                };
-                let read = || floats(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                mapped.map_or_else(|| Param::from_vec(read(), shape), Ok)
-            }
-            Dtype::F16 => Param::from_vec(floats(bytes, 2, |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()), shape),
-            Dtype::BF16 => {
-                Param::from_vec(floats(bytes, 2, |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()), shape)
-            }
+        let format = match entry.dtype {
+            Dtype::F32 => Format::F32,
+            Dtype::F16 => Format::F16,
+            Dtype::BF16 => Format::Bf16,
             dtype => return misfit(format!("{name} is {dtype:?}, not F32, F16 or BF16")),
         };
+        let mapped = match file {
+            Bytes::Mapped(file) => Param::mapped(format, file, entry.start, shape),
+            Bytes::Embedded(_) => None,
+        };
+        let param = mapped.map_or_else(|| Param::from_vec(floats(&file[entry.start..entry.end], format), shape), Ok);
         placed(name, param)
     }
 
@@ -293,8 +289,14 @@ fn first(problems: &[String], most: usize) -> String {
     problems[..problems.len() - rest].join("; ") + &more
 }
 
-fn floats(bytes: &[u8], size: usize, f: impl Fn(&[u8]) -> f32) -> Vec<f32> {
-    bytes.chunks_exact(size).map(f).collect()
+/// Little-endian numbers as f32.
+fn floats(bytes: &[u8], format: Format) -> Vec<f32> {
+    let (words, halves) = (bytes.as_chunks::<4>().0, bytes.as_chunks::<2>().0);
+    match format {
+        Format::F32 => words.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Format::F16 => halves.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+        Format::Bf16 => halves.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+    }
 }
 
 /// Values of an untrained tensor: matrices uniform with variance 1 / columns, norm weights about 1, the rest about 0.

@@ -103,12 +103,11 @@ impl StructureDecoder {
         if (tokens.first(), tokens.last()) != (Some(&structure_id::BOS), Some(&structure_id::EOS)) {
             candle_core::bail!("structure tokens that do not begin and end with their marks")
         }
-        let table = self.embed.as_slice()?;
         let mut x = Vec::with_capacity(n * c);
         for token in tokens {
-            let row = table.get(usize::from(*token) * c..(usize::from(*token) + 1) * c);
+            let row = self.embed.row(usize::from(*token))?;
             let Some(row) = row else { candle_core::bail!("{token} is no structure token") };
-            x.extend_from_slice(row);
+            x.extend_from_slice(&row);
         }
         let x = Tensor::from_vec(x, (1, n, c), &Device::Cpu)?.to_device(&self.device)?;
         let rope = Rope::new(n, c / self.config.n_head, &self.device)?;

@@ -198,11 +198,10 @@ impl TrackEmbedder {
 
 /// Adds the row of a token.
 fn add(sum: &mut [f32], table: &Param, id: u16) -> Result<()> {
-    let (values, c, id) = (table.as_slice()?, sum.len(), usize::from(id));
-    let Some(row) = values.get(id * c..(id + 1) * c) else {
+    let Some(row) = table.row(usize::from(id))? else {
         candle_core::bail!("token {id} in a table of {:?}", table.shape())
     };
-    sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    sum.iter_mut().zip(row.iter()).for_each(|(sum, x)| *sum += x);
     Ok(())
 }
 

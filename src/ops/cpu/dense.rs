@@ -6,12 +6,13 @@
 use rayon::prelude::*;
 
 use super::columns::{Write, scale_columns, to_columns, to_rows};
+use super::layer::Layer;
 use super::pointwise::{Affine, Function, norm_rows};
 use super::product::{Init, Left, Order, Panels, product};
 use super::scratch::{Scratch, Shared};
 use super::simd::Isa;
 
-/// A linear layer where its values lie.
+/// A linear layer of f32 where its values lie.
 #[derive(Debug, Clone, Copy)]
 pub struct Dense<'a> {
     /// `[n, k]`.
@@ -196,7 +197,7 @@ fn by_rows(isa: Isa, m: usize, size: usize, n: usize) -> bool {
 }
 
 /// Applies all `layers` to the `m` `rows`.
-pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)]) {
+pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Layer, Target)]) {
     let size: usize = layers.iter().map(|(l, _)| l.k * l.n).sum();
     let parallel = size * m >= SERIAL_WORK;
     let panel = isa.panel();
@@ -209,6 +210,10 @@ pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Dense, Target)]) {
         }
         return;
     }
+    // So few weights that each call may widen them all.
+    let mut rooms: Vec<Option<Scratch>> = layers.iter().map(|_| None).collect();
+    let wide = layers.iter().zip(&mut rooms).map(|((layer, target), room)| (layer.whole(isa, room), *target));
+    let layers: &[(Dense, Target)] = &wide.collect::<Vec<_>>();
     if layers.iter().all(|(layer, target)| layer.n.is_multiple_of(isa.lanes()) && target.is_plain()) {
         return dense_by_rows(isa, rows, m, layers, parallel);
     }
@@ -300,8 +305,20 @@ fn blocks(sizes: &[usize]) -> Vec<(usize, usize, usize)> {
     sizes.iter().enumerate().flat_map(cut).collect()
 }
 
+/// `y = w x + bias` for the channels `first..first + c` of a layer. Weights that are to be widened are so a strip at a time, which
+/// stays in the second cache while the panels pass.
+fn by_strips(isa: Isa, layer: &Layer, (first, c): (usize, usize), x: Panels<&[f32]>, n: usize, y: Panels<&mut [f32]>) {
+    let height = if layer.is_wide() { c } else { LEAST_HEIGHT };
+    let mut room = None;
+    for at in (0..c).step_by(height) {
+        let height = height.min(c - at);
+        let y = Panels { values: &mut y.values[at * y.row..], row: y.row, next: y.next };
+        layer.rows(isa, first + at, height, &mut room).product(isa, 0, height, x, n, y);
+    }
+}
+
 /// Applies `layers` to rows packed as panels; they are rows `first..first + m` of the targets.
-fn dense_packed(isa: Isa, x: &[f32], (first, m): (usize, usize), layers: &[(Dense, Target)], parallel: bool) {
+fn dense_packed(isa: Isa, x: &[f32], (first, m): (usize, usize), layers: &[(Layer, Target)], parallel: bool) {
     let panel = isa.panel();
     let blocks = blocks(&layers.iter().map(|(l, _)| l.n).collect::<Vec<_>>());
     let n_panel = m.div_ceil(panel);
@@ -312,7 +329,7 @@ fn dense_packed(isa: Isa, x: &[f32], (first, m): (usize, usize), layers: &[(Dens
         for p0 in (0..n_panel).step_by(GROUP) {
             let (start, n) = part(m, panel, p0, GROUP);
             let x = Panels { values: &x[p0 * layer.k * panel..], row: panel, next: layer.k * panel };
-            layer.product(isa, r, c, x, n, Panels { values: &mut y, row: panel, next: c * panel });
+            by_strips(isa, layer, (r, c), x, n, Panels { values: &mut y, row: panel, next: c * panel });
             for p in 0..n.div_ceil(panel) {
                 let n = panel.min(n - p * panel);
                 // SAFETY: a channel belongs to one task.
@@ -326,11 +343,11 @@ fn dense_packed(isa: Isa, x: &[f32], (first, m): (usize, usize), layers: &[(Dens
 #[derive(Debug, Clone, Copy)]
 pub struct SwiGlu<'a> {
     /// `c -> hidden`, through the silu.
-    pub a: Dense<'a>,
+    pub a: Layer<'a>,
     /// `c -> hidden`.
-    pub b: Dense<'a>,
+    pub b: Layer<'a>,
     /// `hidden -> c`.
-    pub out: Dense<'a>,
+    pub out: Layer<'a>,
 }
 
 /// Writes `out(silu(a x) * b x)` of the `m` `rows`.
@@ -352,8 +369,8 @@ pub fn swiglu(isa: Isa, rows: Rows, m: usize, layers: SwiGlu, target: Target) {
                 let x = Panels { values: &x[p0 * k * panel..], row: panel, next: k * panel };
                 let middle = ab.len() / 2;
                 let (ya, yb) = ab.split_at_mut(middle);
-                a.product(isa, r, c, x, n, Panels { values: ya, row: panel, next: c * panel });
-                b.product(isa, r, c, x, n, Panels { values: yb, row: panel, next: c * panel });
+                by_strips(isa, &a, (r, c), x, n, Panels { values: ya, row: panel, next: c * panel });
+                by_strips(isa, &b, (r, c), x, n, Panels { values: yb, row: panel, next: c * panel });
                 for p in 0..n.div_ceil(panel) {
                     // SAFETY: these hidden channels belong to this task.
                     let dst = unsafe { shared.part(((p0 + p) * hidden + r) * panel, c * panel) };
@@ -364,6 +381,9 @@ pub fn swiglu(isa: Isa, rows: Rows, m: usize, layers: SwiGlu, target: Target) {
         });
         return dense_packed(isa, &h, (0, m), &[(out, target)], parallel);
     }
+    let mut rooms = [None, None, None]; // so few weights that each call may widen them all
+    let [for_a, for_b, for_out] = &mut rooms;
+    let (a, b, out) = (a.whole(isa, for_a), b.whole(isa, for_b), out.whole(isa, for_out));
     let group = (n_panel / (TASKS * rayon::current_num_threads())).clamp(1, 3);
     for_each(n_panel.div_ceil(group), parallel, |task| {
         let (first, n) = part(m, panel, task * group, group);

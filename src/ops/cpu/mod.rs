@@ -4,6 +4,7 @@ use rayon::prelude::*;
 pub(crate) mod attention;
 pub(crate) mod columns;
 pub(crate) mod dense;
+pub(crate) mod layer;
 pub(crate) mod msa;
 pub(crate) mod pair;
 pub(crate) mod pointwise;

@@ -13,7 +13,7 @@ use crate::features::esm3::Track;
 use crate::models::esm3::sample::{Schedule, Settings, Strategy};
 use crate::pipelines::esm3::document::{self, Prompt};
 use crate::pipelines::esm3::generate::{self, Plan};
-use crate::pipelines::esm3::models::Models;
+use crate::pipelines::esm3::models::{FORMATS, Models};
 use crate::pipelines::esm3::represent::{self, Wanted};
 use crate::pipelines::output::Format;
 
@@ -56,6 +56,9 @@ struct Common {
     /// Folder of the converted weights [default: $FOLD_WEIGHTS, else the user's data folder]
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    /// Number format of the weights: f32, bf16, f16, int8, int4; the arithmetic is that of f32 [default: the first that is there]
+    #[arg(long, value_name = "NAME", value_parser = FORMATS)]
+    dtype: Option<String>,
     /// Structure files to write: cif, pdb
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cif")]
     format: Vec<Format>,
@@ -207,7 +210,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn models(common: &Common) -> Result<Models> {
     let folder = common.weights.clone().map_or_else(weights_folder, Ok)?;
-    Ok(Models::new(&folder, common.device.open()?))
+    let format = common.dtype.as_ref().and_then(|name| FORMATS.into_iter().find(|format| format == name));
+    Ok(Models::new(&folder, common.device.open()?).of_format(format))
 }
 
 /// Does something with each prompt and prints the paths it gives.

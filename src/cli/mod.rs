@@ -7,6 +7,7 @@ mod esm3_weights;
 mod exit;
 mod predict;
 mod pull;
+mod quantise;
 mod ui;
 mod weights;
 

@@ -11,6 +11,7 @@ use weights_convert::{Dtype, Error, Header, Options, Release, read_header, verif
 
 use super::exit::Usage;
 use super::pull::{self, PullArgs};
+use super::quantise::{self, QuantiseArgs};
 use super::{esm3_weights, ui};
 use crate::models::af2::AlphaFold2;
 use crate::models::esm3::function_decoder::FunctionDecoder;
@@ -34,6 +35,8 @@ enum Command {
     Pull(PullArgs),
     /// Convert an official checkpoint (.pt, .npz, .tar) into a weights file (.safetensors)
     Convert(ConvertArgs),
+    /// Make converted weights smaller: 4 or 8 bits a weight
+    Quantise(QuantiseArgs),
     /// Compare weights files with the checksums they were written with
     Verify {
         /// Weights files [default: all in the weights folder]
@@ -129,6 +132,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Checkpoint::Af2 => convert(Model::Af2, &args.checkpoint, &args.how),
             Checkpoint::Esm3 => esm3_weights::convert(&args),
         },
+        Command::Quantise(args) => quantise::run(&args),
         Command::Verify { files } => verify_files(files),
         Command::List { json } => list(json),
     }
@@ -244,7 +248,7 @@ pub(super) fn read_sizes<Config: serde::de::DeserializeOwned>(path: &Path) -> Re
 }
 
 /// Every tensor of the file belongs to the model, and every tensor of the model is there with its shape.
-fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub(super) fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let weights = Weights::open(path, &Device::Cpu)?;
     match weights.metadata("model") {
         Some("af2" | "af2-multimer") => drop(AlphaFold2::load(&weights.config()?, &weights)?),
@@ -288,6 +292,9 @@ struct Listed<'a> {
     model: Option<&'a str>,
     release: Option<&'a str>,
     dtype: &'a str,
+    /// Of quantised weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantisation: Option<&'a str>,
     n_tensor: usize,
     bytes: u64,
     source_file: Option<&'a str>,
@@ -304,7 +311,8 @@ impl<'a> Listed<'a> {
             path: Some(path),
             model: header.get("model"),
             release: header.get("release"),
-            dtype: matrix.map_or("", |t| t.dtype.name()),
+            dtype: quantised_name(header).unwrap_or(matrix.map_or("", |t| t.dtype.name())),
+            quantisation: header.get("quantisation"),
             n_tensor: header.tensors.len(),
             bytes: header.file_len,
             source_file: header.get("source_file"),
@@ -321,12 +329,22 @@ impl<'a> Listed<'a> {
             model: Some("demo"),
             release: weights.metadata("release"),
             dtype: Dtype::F16.name(),
+            quantisation: None,
             n_tensor: weights.n_tensor(),
             bytes: demo::FILE.len() as u64,
             source_file: weights.metadata("source_file"),
             source_sha256: weights.metadata("source_sha256"),
             note: Some(format!("{}: {}", demo::warning(), known.join(", "))),
         }
+    }
+}
+
+/// How the list calls quantised weights.
+fn quantised_name(header: &Header) -> Option<&'static str> {
+    match header.get("bits")? {
+        "4" => Some("INT4"),
+        "8" => Some("INT8"),
+        _ => None,
     }
 }
 

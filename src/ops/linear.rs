@@ -189,6 +189,8 @@ pub(super) fn expect_channels(x: &Tensor, c: usize, what: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::ops::testing::{Noise, close, on_each_isa, same_change};
+    use crate::ops::{norm_linear, norm_linear_reference};
+    use crate::weights::{CodeLayout, Format};
 
     #[test]
     fn layers_of_ragged_sizes() -> Result<()> {
@@ -252,6 +254,35 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    /// Every layout, with as few rows as have their own kernel and with more, with and without a norm.
+    #[test]
+    fn quantised_layers_of_ragged_sizes() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(5);
+            for (m, k, n) in [(1, 64, 7), (3, 128, 48), (8, 384, 130), (9, 96, 5), (300, 192, 40), (37, 640, 700)] {
+                for layout in layouts(k) {
+                    let (x, lin) = (noise.tensor(&[1, m, k]), noise.quantised_linear(k, n, layout));
+                    let (norm, what) = (noise.norm(k), format!("{m} x {k} x {n} {layout:?}"));
+                    close(&what, &lin.forward(&x)?, &lin.forward_reference(&x)?, 3e-6)?;
+                    let want = norm_linear_reference(&x, &norm, &lin)?;
+                    close(&what, &norm_linear(&x, &norm, &lin)?, &want, 3e-6)?;
+                    let dst = noise.tensor(&[m, n]);
+                    let reference = |dst: &Tensor| add_in_place_reference(dst, &lin.forward_reference(&x)?.squeeze(0)?);
+                    same_change(&what, &dst, |dst| lin.add_to(dst, &x), reference, 4e-6)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// All that rows of `k` can have.
+    fn layouts(k: usize) -> Vec<CodeLayout> {
+        let groups = [32, 64, 128].into_iter().filter(|group| k.is_multiple_of(*group));
+        let formats = [Format::F32, Format::F16, Format::Bf16];
+        let of = |group: usize| [4, 8].map(|bits| formats.map(|of| CodeLayout { bits, group, of }));
+        groups.flat_map(of).flatten().collect()
     }
 
     #[test]

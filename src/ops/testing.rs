@@ -3,7 +3,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::cpu::simd::{Isa, with_isa};
 use super::{Linear, Norm};
-use crate::weights::Param;
+use crate::weights::{CodeLayout, Format, Param, Quantised};
 
 /// A stream of numbers, the same in every run.
 pub struct Noise(u64);
@@ -45,6 +45,24 @@ impl Noise {
 
     pub fn linear_without_bias(&mut self, k: usize, n: usize) -> Linear {
         Linear::new(self.param(&[n, k], 1. / (k as f32).sqrt()), None).expect("the sizes fit")
+    }
+
+    /// A layer of codes that stand for weights of about the size of `linear`'s.
+    pub fn quantised_linear(&mut self, k: usize, n: usize, layout: CodeLayout) -> Linear {
+        let size = 1. / (k as f32).sqrt();
+        let mut floats = |size: f32| {
+            let numbers = (0..n * k / layout.group).map(|_| size * self.value());
+            let bytes = |x: f32| match layout.of {
+                Format::F32 => x.to_le_bytes().to_vec(),
+                Format::F16 => half::f16::from_f32(x).to_le_bytes().to_vec(),
+                Format::Bf16 => half::bf16::from_f32(x).to_le_bytes().to_vec(),
+            };
+            numbers.flat_map(bytes).collect::<Vec<u8>>()
+        };
+        let (scales, biases) = (floats(2. * size / (1 << layout.bits) as f32), floats(size));
+        let codes = (0..n * layout.row_bytes(k)).map(|_| (self.value() * 100.) as i32 as u8).collect();
+        let weight = Quantised::new([n, k], layout, codes, scales, biases).expect("the sizes fit");
+        Linear::new(weight.into(), Some(self.param(&[n], 0.1))).expect("the sizes fit")
     }
 
     pub fn norm(&mut self, c: usize) -> Norm {

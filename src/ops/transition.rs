@@ -165,6 +165,7 @@ fn expect_mask(mask: Option<&[f32]>, m: usize) -> Result<()> {
 mod tests {
     use super::*;
     use crate::ops::testing::{Noise, on_each_isa, same_change};
+    use crate::weights::{CodeLayout, Format};
 
     #[test]
     fn transitions_of_ragged_sizes() -> Result<()> {
@@ -185,6 +186,28 @@ mod tests {
                         (|x: &Tensor| layer.add_to(x, mask), |x: &Tensor| layer.add_to_reference(x, mask));
                     same_change(&format!("{dims:?} {c} {hidden}"), &x, fast, reference, 3e-6)?;
                 }
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn quantised_transitions() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(3);
+            for (dims, c, hidden) in [([1, 1], 64, 128), ([1, 7], 192, 320), ([2, 150], 128, 256), ([1, 90], 512, 640)]
+            {
+                let layout = |bits| CodeLayout { bits, group: 64, of: Format::F32 };
+                let layer = SwiGluTransition {
+                    norm: noise.norm(c),
+                    a: noise.quantised_linear(c, hidden, layout(4)),
+                    b: noise.quantised_linear(c, hidden, layout(4)),
+                    out: noise.quantised_linear(hidden, c, layout(8)),
+                };
+                let (x, mask) = (noise.tensor(&[dims[0], dims[1], c]), noise.mask(&dims));
+                let (fast, reference) =
+                    (|x: &Tensor| layer.add_to(x, Some(&mask)), |x: &Tensor| layer.add_to_reference(x, Some(&mask)));
+                same_change(&format!("quantised {dims:?} {c} {hidden}"), &x, fast, reference, 1e-5)?;
             }
             Ok(())
         })

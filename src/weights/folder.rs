@@ -22,7 +22,7 @@ fn folder_from(var: impl Fn(&str) -> Option<PathBuf>, macos: bool) -> Option<Pat
 }
 
 /// The file a model's weights are looked for under, and written to if no other name is given:
-/// `<model>-<release>.safetensors`, with `-f16` or `-bf16` behind the release if they are rounded.
+/// `<model>-<release>.safetensors`, with `-f16`, `-bf16`, `-int8` or `-int4` behind the release if they are rounded or quantised.
 pub fn default_file(folder: &Path, model: &str, release: &str, dtype: &str) -> PathBuf {
     let rounded = if dtype == "f32" { String::new() } else { format!("-{dtype}") };
     folder.join(format!("{model}-{release}{rounded}.safetensors"))

@@ -3,8 +3,10 @@ pub mod demo;
 pub mod download;
 mod folder;
 mod param;
+mod quantised;
 mod store;
 
 pub use folder::{FOLDER_VARIABLE, default_file, folder};
-pub use param::{Matrix, Param};
+pub use param::{Format, Matrix, Param};
+pub use quantised::{CodeLayout, CodeTensors, Codes, Quantised};
 pub use store::{Weights, WeightsError};

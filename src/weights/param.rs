@@ -7,11 +7,14 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 
+use super::quantised::{CodeTensors, Codes, Quantised};
+
 /// A read-only array of fixed shape that is f32 to whoever reads it.
 ///
 /// On the CPU it is a view of the memory-mapped weights file, or a heap copy of what the program made, so that a model is never
 /// held twice; on another device it is a tensor there. Of a file of 16-bit numbers the large matrices of dense layers are
-/// read as they are ([`Param::matrix`]); others are widened when they are first read and kept.
+/// read as they are ([`Param::matrix`]); others are widened when they are first read and kept. A quantised matrix is read as it is
+/// or not at all.
 #[derive(Debug, Clone)]
 pub struct Param {
     shape: Vec<usize>,
@@ -22,20 +25,23 @@ pub struct Param {
 enum Values {
     Mapped { format: Format, file: Arc<Mmap>, start: usize, wide: Arc<OnceLock<Vec<f32>>> },
     Heap(Arc<Vec<f32>>),
+    Quantised(Quantised),
     Device(Tensor),
     Absent,
 }
 
 /// Number format of a file's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+#[allow(missing_docs)] // the names say it
+pub enum Format {
     F32,
     F16,
     Bf16,
 }
 
 impl Format {
-    fn bytes(self) -> usize {
+    /// Of a number.
+    pub fn bytes(self) -> usize {
         match self {
             Self::F32 => size_of::<f32>(),
             Self::F16 | Self::Bf16 => size_of::<f16>(),
@@ -52,6 +58,8 @@ pub enum Matrix<'a> {
     F16(&'a [f16]),
     /// The upper half of single precision.
     Bf16(&'a [bf16]),
+    /// Codes with scales and biases.
+    Codes(Codes<'a>),
 }
 
 impl Param {
@@ -82,8 +90,11 @@ impl Param {
         if device.is_cpu() {
             return Ok(self);
         }
-        let tensor = self.tensor(device)?;
-        Ok(Self { shape: self.shape, values: Values::Device(tensor) })
+        let values = match self.values {
+            Values::Quantised(matrix) => Values::Quantised(matrix.placed(device)?),
+            _ => Values::Device(self.tensor(device)?),
+        };
+        Ok(Self { shape: self.shape, values })
     }
 
     /// Dimensions, outermost first.
@@ -95,6 +106,7 @@ impl Param {
     pub fn as_slice(&self) -> Result<&[f32]> {
         match (self.matrix()?, &self.values) {
             (Matrix::F32(values), _) => Ok(values),
+            (Matrix::Codes(_), _) => candle_core::bail!("a quantised matrix in an operation that takes f32 only"),
             (matrix, Values::Mapped { wide, .. }) => Ok(wide.get_or_init(|| matrix.widened().into_owned())),
             _ => candle_core::bail!("16-bit values that are not of a file"),
         }
@@ -117,6 +129,7 @@ impl Param {
                 })
             }
             Values::Heap(values) => Ok(Matrix::F32(values)),
+            Values::Quantised(matrix) => matrix.codes().map(Matrix::Codes),
             Values::Device(_) => candle_core::bail!("the parameter is on another device"),
             Values::Absent => candle_core::bail!("the parameter is not in the weights file"),
         }
@@ -129,7 +142,20 @@ impl Param {
             Matrix::F32(values) => values.get(i * k..(i + 1) * k).map(Cow::Borrowed),
             Matrix::F16(values) => values.get(i * k..(i + 1) * k).map(|row| Cow::Owned(row.to_f32_vec())),
             Matrix::Bf16(values) => values.get(i * k..(i + 1) * k).map(|row| Cow::Owned(row.to_f32_vec())),
+            Matrix::Codes(codes) => (i < codes.n()).then(|| {
+                let mut row = vec![0.; k];
+                codes.unpack(i, &mut row);
+                Cow::Owned(row)
+            }),
         })
+    }
+
+    /// The parts of a quantised matrix on `device`; `None` of another.
+    pub fn quantised(&self, device: &Device) -> Result<Option<CodeTensors>> {
+        match &self.values {
+            Values::Quantised(matrix) => matrix.tensors(device).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The values of a matrix `[n, k]` on the host with its columns one after the other, `[k, n]`: for layers whose input is one-hot,
@@ -142,6 +168,7 @@ impl Param {
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         match &self.values {
             Values::Device(tensor) => tensor.to_device(device),
+            Values::Quantised(matrix) => matrix.unpacked(device),
             _ => Tensor::from_slice(&self.matrix()?.widened(), self.shape.as_slice(), device),
         }
     }
@@ -154,6 +181,17 @@ impl<'a> Matrix<'a> {
             Self::F32(values) => Cow::Borrowed(values),
             Self::F16(values) => Cow::Owned(values.to_f32_vec()),
             Self::Bf16(values) => Cow::Owned(values.to_f32_vec()),
+            Self::Codes(codes) => {
+                let mut values = vec![0.; codes.n() * codes.k];
+                values.chunks_mut(codes.k).enumerate().for_each(|(i, row)| codes.unpack(i, row));
+                Cow::Owned(values)
+            }
         }
+    }
+}
+
+impl From<Quantised> for Param {
+    fn from(matrix: Quantised) -> Self {
+        Self { shape: matrix.shape().to_vec(), values: Values::Quantised(matrix) }
     }
 }

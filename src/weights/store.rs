@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::Param;
 use super::param::Format;
+use super::quantised::{self, CodeLayout, Quantised};
 
 /// What can be wrong with a weights file.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +217,8 @@ impl Weights {
 
     /// The tensor `name` below this prefix, which must have this shape.
     ///
+    /// A quantised matrix `x.weight` lies in three tensors, as MLX names them: `x.weight` (codes), `x.scales` and `x.biases`.
+    ///
     /// A tensor that is missing or of another shape or type is remembered for [`Weights::finish`], and an absent
     /// parameter is returned in its place, so that one error can name all that is wrong with a file.
     pub fn param(&self, name: &str, shape: &[usize]) -> Result<Param, WeightsError> {
@@ -237,6 +240,12 @@ impl Weights {
         };
         let Some(entry) = entries.get(&name) else { return misfit(format!("{name} is missing")) };
         self.source.read.lock().expect("no panic while reading").insert(name.clone());
+        if let (Dtype::U32, &[n, k]) = (entry.dtype, shape) {
+            return match self.quantised(&name, [n, k]) {
+                Ok(matrix) => placed(name, Ok(matrix.into())),
+                Err(problem) => misfit(problem),
+            };
+        }
         if entry.shape != shape {
             return misfit(format!("{name} has shape {:?}, the model needs {shape:?}", entry.shape));
         }
@@ -252,6 +261,46 @@ impl Weights {
         };
         let param = mapped.map_or_else(|| Param::from_vec(floats(&file[entry.start..entry.end], format), shape), Ok);
         placed(name, param)
+    }
+
+    /// The matrix whose codes are the tensor of this full name, or what is wrong with it.
+    fn quantised(&self, name: &str, [n, k]: [usize; 2]) -> Result<Quantised, String> {
+        let prefix = name.strip_suffix("weight").unwrap_or(name);
+        let parts =
+            [name.to_owned(), format!("{prefix}scales"), format!("{prefix}biases")].map(|name| self.part(&name));
+        let [codes, scales, biases] = parts;
+        let ((codes, words, _), (scales, groups, of), (biases, groups_too, of_too)) = (codes?, scales?, biases?);
+        let format = match of {
+            Dtype::F32 => Some(Format::F32),
+            Dtype::F16 => Some(Format::F16),
+            Dtype::BF16 => Some(Format::Bf16),
+            _ => None,
+        };
+        let matrix = match (format, &words[..], &groups[..]) {
+            (Some(of_scales), &[a, words], &[b, groups])
+                if (a, b) == (n, n) && groups_too == [b, groups] && of == of_too && groups > 0 && k > 0 =>
+            {
+                let layout = CodeLayout { bits: 32 * words / k, group: k / groups, of: of_scales };
+                Quantised::of([n, k], layout, [codes, scales, biases]).ok()
+            }
+            _ => None,
+        };
+        let shapes = || format!("codes {words:?}, scales {groups:?} and biases {groups_too:?}");
+        matrix.ok_or_else(|| format!("{name} has {}, the model needs a matrix {:?}", shapes(), [n, k]))
+    }
+
+    /// The bytes of the tensor of this full name, its shape and number format.
+    fn part(&self, name: &str) -> Result<(quantised::Bytes, Vec<usize>, Dtype), String> {
+        let missing = || format!("{name} is missing");
+        let Tensors::File { bytes, entries } = &self.source.tensors else { return Err(missing()) };
+        let entry = entries.get(name).ok_or_else(missing)?;
+        self.source.read.lock().expect("no panic while reading").insert(name.to_owned());
+        let (start, len) = (entry.start, entry.end - entry.start);
+        let stretch = match bytes {
+            Bytes::Mapped(file) => quantised::Bytes::Mapped { file: file.clone(), start, len },
+            Bytes::Embedded(bytes) => quantised::Bytes::Heap(Arc::new(bytes[start..start + len].to_vec())),
+        };
+        Ok((stretch, entry.shape.clone(), entry.dtype))
     }
 
     /// As `param`, or `None` where the file has no such tensor.

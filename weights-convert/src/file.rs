@@ -54,6 +54,8 @@ pub struct Header {
     pub metadata: Vec<(String, String)>,
     /// In the order of the file.
     pub tensors: Vec<TensorHeader>,
+    /// Byte of the file at which each of them begins.
+    pub(crate) starts: Vec<u64>,
     /// Where the data start, in bytes.
     pub data_start: u64,
     /// Length of the file, in bytes.
@@ -193,7 +195,8 @@ fn parse_header(file: &mut File, file_len: u64) -> Result<Header, HeaderError> {
     file.read_exact(&mut text).map_err(HeaderError::Io)?;
     let problem = || HeaderError::Problem("its header is malformed");
     let json: Json<String, Value> = serde_json::from_slice(&text).map_err(|_| problem())?;
-    let mut header = Header { metadata: Vec::new(), tensors: Vec::new(), data_start: length + 8, file_len };
+    let mut header =
+        Header { metadata: Vec::new(), tensors: Vec::new(), starts: Vec::new(), data_start: length + 8, file_len };
     let mut data_end = 0;
     for (name, value) in json {
         if name == "__metadata__" {
@@ -205,11 +208,14 @@ fn parse_header(file: &mut File, file_len: u64) -> Result<Header, HeaderError> {
         let tensor = || {
             let dtype = Dtype::from_name(value.get("dtype")?.as_str()?)?;
             let shape = value.get("shape")?.as_array()?.iter().map(number).collect::<Option<Vec<_>>>()?;
-            let end = value.get("data_offsets")?.get(1)?.as_u64()?;
-            Some((TensorHeader::new(name.clone(), dtype, shape), end))
+            let offset = |i: usize| value.get("data_offsets")?.get(i)?.as_u64();
+            let tensor = TensorHeader::new(name.clone(), dtype, shape);
+            let (start, end) = (offset(0)?, offset(1)?);
+            (start.checked_add(tensor.n_bytes() as u64)? == end).then_some((tensor, start, end))
         };
-        let (tensor, end) = tensor().ok_or_else(problem)?;
+        let (tensor, start, end) = tensor().ok_or_else(problem)?;
         data_end = data_end.max(end);
+        header.starts.push(start.checked_add(header.data_start).ok_or_else(problem)?);
         header.tensors.push(tensor);
     }
     match header.data_start.checked_add(data_end) {

@@ -13,6 +13,7 @@ pub enum Dtype {
     F64,
     I64,
     I32,
+    U32,
     I16,
     I8,
     U8,
@@ -24,7 +25,7 @@ impl Dtype {
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
+            Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 | Self::I16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
         }
@@ -39,6 +40,7 @@ impl Dtype {
             Self::F64 => "F64",
             Self::I64 => "I64",
             Self::I32 => "I32",
+            Self::U32 => "U32",
             Self::I16 => "I16",
             Self::I8 => "I8",
             Self::U8 => "U8",
@@ -49,7 +51,7 @@ impl Dtype {
     /// The format that safetensors calls `name`.
     pub fn from_name(name: &str) -> Option<Self> {
         use Dtype::*;
-        [F32, F16, BF16, F64, I64, I32, I16, I8, U8, Bool].into_iter().find(|d| d.name() == name)
+        [F32, F16, BF16, F64, I64, I32, U32, I16, I8, U8, Bool].into_iter().find(|d| d.name() == name)
     }
 
     /// The format of a torch storage class, `FloatStorage` and so on.

@@ -86,9 +86,11 @@ impl FunctionDecoder {
     /// Logits of residues, each by itself.
     pub fn forward(&self, residues: &[[u16; FUNCTION_DEPTH]]) -> Result<FunctionLogits> {
         let (m, c) = (residues.len(), self.config.c);
-        let table = self.embed.as_slice()?;
-        let rows = residues.iter().flat_map(bits).flat_map(|row| table[row * c..][..c].iter().copied());
-        let x = Tensor::from_iter(rows, &Device::Cpu)?.reshape((m, N_TOKEN, c))?.to_device(&self.device)?;
+        let mut x = Vec::with_capacity(m * N_TOKEN * c);
+        for row in residues.iter().flat_map(bits) {
+            x.extend_from_slice(&self.embed.row(row)?.expect("bits have rows"));
+        }
+        let x = Tensor::from_vec(x, (m, N_TOKEN, c), &Device::Cpu)?.to_device(&self.device)?;
         let rope = Rope::new(N_TOKEN, c / self.config.n_head, &self.device)?;
         for Block { attention, transition: t } in &self.blocks {
             add_in_place(&x, &attention.forward(&x, &rope, None)?)?;

@@ -11,6 +11,7 @@ use super::pointwise::{Affine, Function, norm_rows};
 use super::product::{Init, Left, Order, Panels, product};
 use super::scratch::{Scratch, Shared};
 use super::simd::Isa;
+use super::unpack;
 
 /// A linear layer of f32 where its values lie.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +81,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Rows `first..first + n`, normalised, to `dst` `[n, c]`.
-    fn copy(&self, isa: Isa, first: usize, n: usize, dst: &mut [f32]) {
+    pub fn copy(&self, isa: Isa, first: usize, n: usize, dst: &mut [f32]) {
         let (c, values) = (self.c, self.values(first, n));
         let Some((affine, period)) = self.norm else { return dst.copy_from_slice(values) };
         if affine.step == 0 {
@@ -201,6 +202,9 @@ pub fn dense(isa: Isa, rows: Rows, m: usize, layers: &[(Layer, Target)]) {
     let size: usize = layers.iter().map(|(l, _)| l.k * l.n).sum();
     let parallel = size * m >= SERIAL_WORK;
     let panel = isa.panel();
+    if unpack::is_few(m, layers.iter().map(|(layer, _)| layer)) {
+        return unpack::few(isa, rows, m, layers, parallel);
+    }
     if !by_rows(isa, m, size, layers.iter().map(|(l, _)| l.n).sum()) {
         let chunk = MANY_ROWS.next_multiple_of(panel);
         for first in (0..m).step_by(chunk) {
@@ -296,7 +300,7 @@ const LEAST_HEIGHT: usize = 12;
 const GROUP: usize = 8;
 
 /// Cuts the weight rows of `layers` into blocks for tasks: layer, first row, rows.
-fn blocks(sizes: &[usize]) -> Vec<(usize, usize, usize)> {
+pub fn blocks(sizes: &[usize]) -> Vec<(usize, usize, usize)> {
     let total: usize = sizes.iter().sum();
     let tasks = 2 * TASKS * rayon::current_num_threads();
     let height = total.div_ceil(tasks).next_multiple_of(LEAST_HEIGHT).clamp(LEAST_HEIGHT, BLOCK);
@@ -356,6 +360,10 @@ pub fn swiglu(isa: Isa, rows: Rows, m: usize, layers: SwiGlu, target: Target) {
     let (k, hidden, panel) = (rows.c, a.n, isa.panel());
     let n_panel = m.div_ceil(panel);
     let parallel = 3 * k * hidden * m >= SERIAL_WORK;
+    if unpack::is_few(m, [&a, &b, &out]) {
+        let h = unpack::few_gated(isa, rows, m, [a, b], parallel);
+        return unpack::few(isa, Rows::new(&h, hidden, None), m, &[(out, target)], parallel);
+    }
     if !by_rows(isa, m, 3 * k * hidden, hidden) {
         let x = rows.pack(isa, 0, m);
         let mut h = Scratch::new(n_panel * hidden * panel); // panels, as the next product takes them

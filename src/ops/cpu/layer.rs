@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use super::dense::Dense;
 use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
+use super::unpack::unpack_rows;
 use crate::weights::Matrix;
 
 /// A linear layer where its values lie.
@@ -39,6 +40,11 @@ impl Layer<'_> {
             Matrix::Bf16(w) => {
                 let room = room.insert(Scratch::new(n * k));
                 isa.run(WidenBf16 { from: &w[part], to: room });
+                room
+            }
+            Matrix::Codes(ref codes) => {
+                let room = room.insert(Scratch::new(n * k));
+                unpack_rows(isa, codes, first, n, room);
                 room
             }
         };

@@ -14,6 +14,7 @@ pub(crate) mod rope;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod tensors;
+pub(crate) mod unpack;
 
 /// Added to the variance in a layer norm.
 const EPS: f32 = super::layer_norm::EPS as f32;

@@ -45,6 +45,10 @@ pub unsafe trait Simd: Copy + 'static {
     unsafe fn largest(a: Self::V) -> f32;
     /// Brings the cache line of an address, which need not be valid, nearer.
     unsafe fn prefetch(p: *const f32);
+    /// `LANES` numbers of 4 bits, the first in the lowest, from `LANES / 2` bytes.
+    unsafe fn nibbles(p: *const u8) -> Self::V;
+    /// `LANES` numbers of 8 bits.
+    unsafe fn octets(p: *const u8) -> Self::V;
     /// Transposes a square: lane j of row i goes to lane i of row j. Rows are `from` and `to` f32 apart.
     unsafe fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize);
 }
@@ -267,6 +271,13 @@ mod x86 {
             fn scale(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
             fn sum(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
             fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
+            fn nibbles(p: *const u8) -> __m512 { {
+                let bytes = _mm_loadl_epi64(p.cast());
+                let low = _mm_and_si128(bytes, _mm_set1_epi8(15));
+                let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
+                _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_unpacklo_epi8(low, high)))
+            } }
+            fn octets(p: *const u8) -> __m512 { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
             fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize) { transpose16(src, from, dst, to) }
         }
     }
@@ -352,6 +363,13 @@ mod x86 {
                 let s = _mm_max_ps(s, _mm_movehl_ps(s, s));
                 _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps::<1>(s, s)))
             } }
+            fn nibbles(p: *const u8) -> __m256 { {
+                let bytes = _mm_cvtsi32_si128(p.cast::<i32>().read_unaligned());
+                let low = _mm_and_si128(bytes, _mm_set1_epi8(15));
+                let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpacklo_epi8(low, high)))
+            } }
+            fn octets(p: *const u8) -> __m256 { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
             fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize) { transpose8(src, from, dst, to) }
         }
     }
@@ -431,6 +449,14 @@ mod neon {
             }
             fn sum(a: float32x4_t) -> f32 { vaddvq_f32(a) }
             fn largest(a: float32x4_t) -> f32 { vmaxvq_f32(a) }
+            fn nibbles(p: *const u8) -> float32x4_t { {
+                let codes = vdupq_n_u32(u32::from(p.cast::<u16>().read_unaligned()));
+                let shifted = vshlq_u32(codes, vld1q_s32([0i32, -4, -8, -12].as_ptr()));
+                vcvtq_f32_u32(vandq_u32(shifted, vdupq_n_u32(15)))
+            } }
+            fn octets(p: *const u8) -> float32x4_t {
+                vcvtq_f32_u32(vld1q_u32(p.cast::<[u8; 4]>().read_unaligned().map(u32::from).as_ptr()))
+            }
             fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize) { {
                 let low = vtrnq_f32(vld1q_f32(src), vld1q_f32(src.add(from)));
                 let high = vtrnq_f32(vld1q_f32(src.add(2 * from)), vld1q_f32(src.add(3 * from)));
@@ -488,6 +514,11 @@ unsafe impl Simd for Portable {
         fn scale(a: V4, n: V4) -> V4 { Self::mul(a, n.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))) }
         fn sum(a: V4) -> f32 { (a[0] + a[1]) + (a[2] + a[3]) }
         fn largest(a: V4) -> f32 { a[0].max(a[1]).max(a[2].max(a[3])) }
+        fn nibbles(p: *const u8) -> V4 { {
+            let [a, b] = p.cast::<[u8; 2]>().read_unaligned();
+            [a & 15, a >> 4, b & 15, b >> 4].map(f32::from)
+        } }
+        fn octets(p: *const u8) -> V4 { p.cast::<[u8; 4]>().read_unaligned().map(f32::from) }
         fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize) { {
             let r = [Self::load(src), Self::load(src.add(from)), Self::load(src.add(2 * from)), Self::load(src.add(3 * from))];
             Self::store(dst, [r[0][0], r[1][0], r[2][0], r[3][0]]);

@@ -22,10 +22,12 @@ use crate::weights::WeightsError;
 #[non_exhaustive]
 pub enum Esm3Error {
     /// A part of the model has not been converted.
-    #[error("no weights of {part} in {}; convert the official files with `fold weights convert esm3 DIR`", looked.display())]
+    #[error("no {}weights of {part} in {}; {}", format.map_or(String::new(), |f| format!("{f} ")), looked.display(), remedy(*format))]
     NoWeights {
         /// The part, as its file is called.
         part: &'static str,
+        /// The number format that was asked for.
+        format: Option<&'static str>,
         /// Where they were looked for.
         looked: PathBuf,
     },
@@ -74,6 +76,16 @@ pub enum Esm3Error {
     /// The network failed.
     #[error("the network failed")]
     Network(#[from] candle_core::Error),
+}
+
+/// What makes weights of a number format.
+fn remedy(format: Option<&str>) -> String {
+    match format {
+        Some("int8") => "make them with `fold weights quantise esm3 --bits 8`".to_owned(),
+        Some("int4") => "make them with `fold weights quantise esm3 --bits 4`".to_owned(),
+        Some(format) => format!("convert the official files with `fold weights convert esm3 DIR --dtype {format}`"),
+        None => "convert the official files with `fold weights convert esm3 DIR`".to_owned(),
+    }
 }
 
 impl Esm3Error {

@@ -22,11 +22,15 @@ const STRUCTURE_ENCODER: usize = 1;
 const STRUCTURE_DECODER: usize = 2;
 const FUNCTION_DECODER: usize = 3;
 
+/// Number formats of weights files, the first that is there being taken.
+pub const FORMATS: [&str; 5] = ["f32", "bf16", "f16", "int8", "int4"];
+
 /// What has been loaded.
 #[derive(Debug)]
 pub struct Models {
     folder: PathBuf,
     device: Device,
+    format: Option<&'static str>,
     trunk: Option<Trunk>,
     structure_encoder: Option<StructureEncoder>,
     structure_decoder: Option<StructureDecoder>,
@@ -40,6 +44,7 @@ impl Models {
         Self {
             folder: folder.to_owned(),
             device,
+            format: None,
             trunk: None,
             structure_encoder: None,
             structure_decoder: None,
@@ -48,16 +53,27 @@ impl Models {
         }
     }
 
-    /// The file of a part: f32 before bf16 before f16.
-    fn file(&self, model: &'static str, release: &str) -> Result<PathBuf, Esm3Error> {
-        let file = |dtype| default_file(&self.folder, model, release, dtype);
-        let found = ["f32", "bf16", "f16"].map(file).into_iter().find(|path| path.is_file());
-        found.ok_or_else(|| Esm3Error::NoWeights { part: model, looked: self.folder.clone() })
+    /// Takes weights of this of [`FORMATS`] only, but for the structure encoder, which is not quantised.
+    pub fn of_format(self, format: Option<&'static str>) -> Self {
+        Self { format, ..self }
+    }
+
+    /// The file of a part, in the format that is wanted.
+    fn file(&self, model: &'static str, release: &str, format: Option<&'static str>) -> Result<PathBuf, Esm3Error> {
+        let file = |format: &&str| default_file(&self.folder, model, release, format);
+        let formats = format.as_ref().map_or(&FORMATS[..], std::slice::from_ref);
+        let found = formats.iter().map(file).find(|path| path.is_file());
+        found.ok_or_else(|| Esm3Error::NoWeights { part: model, format, looked: self.folder.clone() })
     }
 
     fn weights(&self, part: usize) -> Result<Weights, Esm3Error> {
         let release = &weights_convert::ESM3[part];
-        Ok(Weights::open(&self.file(release.model, release.version)?, &self.device)?)
+        let file = |format| self.file(release.model, release.version, format);
+        let path = match file(self.format) {
+            Err(_) if part == STRUCTURE_ENCODER => file(None)?, // it is not quantised
+            path => path?,
+        };
+        Ok(Weights::open(&path, &self.device)?)
     }
 
     /// Checksums of the trunk's weights, for `run.json`.
@@ -95,7 +111,7 @@ impl Models {
     fn vocabulary(&mut self) -> Result<&Vocabulary, Esm3Error> {
         if self.vocabulary.is_none() {
             let (model, release) = weights_convert::ESM3_DATA;
-            self.vocabulary = Some(Vocabulary::read(&self.file(model, release)?)?);
+            self.vocabulary = Some(Vocabulary::read(&self.file(model, release, None)?)?);
         }
         Ok(self.vocabulary.as_ref().expect("loaded above"))
     }

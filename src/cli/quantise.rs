@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use weights_convert::{ESM3, QuantiseOptions, Release};
+use weights_convert::{ESM3, Error, QuantiseOptions, Release, read_header};
 
 use super::exit::Usage;
 use super::ui;
@@ -69,6 +69,12 @@ fn source(folder: &Path, release: &Release, from: Option<Format>) -> Option<Path
 }
 
 fn quantise(args: &QuantiseArgs, folder: &Path, release: &Release, source: &Path) -> Result<()> {
+    let header = read_header(source)?;
+    if header.get("model") != Some(release.model) {
+        let problem =
+            format!("holds weights of {}, not of {}", header.get("model").unwrap_or("no model"), release.model);
+        return Err(Error::Unsupported { path: source.to_owned(), problem }.into());
+    }
     let target = default_file(folder, release.model, release.version, &format!("int{}", args.bits));
     let bar = bar("quantising");
     let report = weights_convert::quantise(

@@ -10,4 +10,5 @@ mod features;
 mod geometry;
 mod predict;
 mod pull;
+mod quantise;
 mod weights;

@@ -2,4 +2,5 @@
 pub mod atom_layout;
 pub mod ccd;
 pub mod conformer;
+pub mod dictionary;
 pub mod restype;

@@ -9,6 +9,10 @@ pub trait NoiseSource {
     fn randint(&mut self, low: u32, high: u32) -> u32;
     /// A permutation of `0..n`, as `torch.randperm(n)`; `n` is below 2^32 / 20.
     fn randperm(&mut self, n: usize) -> Vec<usize>;
+    /// `n` uniform values in [0, 1) with 24 random bits each, as `torch.rand` in f32.
+    fn rand(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.randint(0, 1 << 24) as f32 / (1u32 << 24) as f32).collect()
+    }
 }
 
 const STATE: usize = 624;

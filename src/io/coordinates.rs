@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::cif::{Cif, CifFault};
+use super::sites::{self, Site};
 
 /// A chain of a file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -44,33 +45,17 @@ pub struct Atom {
 /// # Errors
 /// If the syntax is wrong, coordinates are no numbers, or there is no atom.
 pub fn parse(text: &str) -> Result<Vec<Chain>, CifFault> {
-    let first = text.lines().map(str::trim_start).find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or_default();
-    let is_cif = first.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("data_"));
-    let chains = if is_cif { parse_mmcif(text)? } else { parse_pdb(text)? };
+    let chains = if sites::is_mmcif(text) { parse_mmcif(text)? } else { observed(sites::from_pdb(text)?) };
     if chains.iter().flat_map(|c| &c.residues).all(|r| r.atoms.is_empty()) {
         return Err(CifFault { line: 1, message: "no atom: an mmCIF or PDB file is needed".to_owned() });
     }
     Ok(chains)
 }
 
-/// An atom as a row of a file tells it.
-struct Site<'t> {
-    chain: &'t str,
-    label: &'t str,
-    /// The authors' number and insertion code.
-    number: (&'t str, &'t str),
-    /// Number in the sequence.
-    seq: &'t str,
-    code: &'t str,
-    is_atom: bool,
-    alternative: &'t str,
-    atom: Atom,
-}
-
 /// The chains of peptides, if the file tells its polymers, or all there are.
 fn parse_mmcif(text: &str) -> Result<Vec<Chain>, CifFault> {
     let cif = Cif::parse(text)?;
-    let sites = sites(&cif)?;
+    let sites = sites::from_mmcif(&cif)?;
     let mut chains = Vec::new();
     let mut places = HashMap::new();
     for (label, sequence) in polymers(&cif) {
@@ -90,7 +75,7 @@ fn parse_mmcif(text: &str) -> Result<Vec<Chain>, CifFault> {
         let residue = &mut chains[c].residues[r];
         if residue.code == site.code {
             residue.number = site.number.0.parse().ok();
-            residue.add(site.atom, site.alternative);
+            residue.add(&site);
         }
     }
     Ok(chains)
@@ -114,78 +99,6 @@ fn polymers<'t>(cif: &Cif<'t>) -> Vec<(&'t str, Vec<(&'t str, &'t str)>)> {
     chains.filter_map(of).filter(|(_, sequence)| sequence.iter().any(|(_, code)| is_peptide(code))).collect()
 }
 
-/// The atoms of an mmCIF file's first model.
-fn sites<'t>(cif: &Cif<'t>) -> Result<Vec<Site<'t>>, CifFault> {
-    let fault = |message: String| CifFault { line: 1, message };
-    let needed = ["label_atom_id", "label_comp_id", "label_asym_id", "Cartn_x", "Cartn_y", "Cartn_z"];
-    let needed = needed.map(|name| format!("_atom_site.{}", name.to_ascii_lowercase()));
-    let names: [&str; 6] = std::array::from_fn(|i| needed[i].as_str());
-    let Some(rows) = cif.rows(names) else {
-        return Err(fault(format!("one of the items {} is missing", needed.join(", "))));
-    };
-    let column = |name: &str| cif.column(&format!("_atom_site.{name}"));
-    let (group, seq, occupancy, alternative) =
-        (column("group_pdb"), column("label_seq_id"), column("occupancy"), column("label_alt_id"));
-    let (chain, number, insertion, model) =
-        (column("auth_asym_id"), column("auth_seq_id"), column("pdbx_pdb_ins_code"), column("pdbx_pdb_model_num"));
-    let mut sites = Vec::new();
-    for (i, [name, code, label, x, y, z]) in rows.enumerate() {
-        let at = |column: &[&'t str], absent: &'t str| column.get(i).copied().unwrap_or(absent);
-        if model.get(i) != model.first() {
-            continue;
-        }
-        let Some(position) = position([x, y, z]) else {
-            return Err(fault(format!("atom {}: {x}, {y}, {z} are no coordinates", i + 1)));
-        };
-        sites.push(Site {
-            chain: at(chain, label),
-            label,
-            number: (at(number, at(seq, "")), at(insertion, "")),
-            seq: at(seq, ""),
-            code,
-            is_atom: at(group, "ATOM") == "ATOM",
-            alternative: at(alternative, ""),
-            atom: Atom { name: name.to_owned(), position, occupancy: at(occupancy, "").parse().unwrap_or(1.) },
-        });
-    }
-    Ok(sites)
-}
-
-fn position(words: [&str; 3]) -> Option<[f32; 3]> {
-    let values = words.map(|word| word.trim().parse::<f32>().ok().filter(|v| v.is_finite()));
-    let [Some(x), Some(y), Some(z)] = values else { return None };
-    Some([x, y, z])
-}
-
-/// PDB records of the first model.
-fn parse_pdb(text: &str) -> Result<Vec<Chain>, CifFault> {
-    let mut sites = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        if line.starts_with("ENDMDL") {
-            break;
-        }
-        let is_atom = line.starts_with("ATOM  ");
-        if !is_atom && !line.starts_with("HETATM") {
-            continue;
-        }
-        let field = |from: usize, to: usize| line.get(from..to.min(line.len())).unwrap_or_default().trim();
-        let Some(position) = position([field(30, 38), field(38, 46), field(46, 54)]) else {
-            return Err(CifFault { line: i + 1, message: "columns 31 to 54 are no coordinates".to_owned() });
-        };
-        sites.push(Site {
-            chain: field(21, 22),
-            label: field(21, 22),
-            number: (field(22, 26), field(26, 27)),
-            seq: "",
-            code: field(17, 20),
-            is_atom,
-            alternative: field(16, 17),
-            atom: Atom { name: field(12, 16).to_owned(), position, occupancy: field(54, 60).parse().unwrap_or(1.) },
-        });
-    }
-    Ok(observed(sites))
-}
-
 /// Chains of the residues that have atoms, by the authors' ids and numbers. A number with two residues has the first.
 fn observed(sites: Vec<Site<'_>>) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
@@ -205,7 +118,7 @@ fn observed(sites: Vec<Site<'_>>) -> Vec<Chain> {
             residues.len() - 1
         });
         if residues[r].code == site.code {
-            residues[r].add(site.atom, site.alternative);
+            residues[r].add(&site);
         }
     }
     chains
@@ -213,10 +126,13 @@ fn observed(sites: Vec<Site<'_>>) -> Vec<Chain> {
 
 impl Residue {
     /// Adds an atom. Of alternatives the most occupied is kept, of equal ones the first.
-    fn add(&mut self, atom: Atom, alternative: &str) {
+    fn add(&mut self, site: &Site<'_>) {
+        let atom = Atom { name: site.name.to_owned(), position: site.position, occupancy: site.occupancy };
         match self.atoms.iter_mut().find(|other| other.name == atom.name) {
             None => self.atoms.push(atom),
-            Some(other) if !matches!(alternative, "" | "." | "?") && atom.occupancy > other.occupancy => *other = atom,
+            Some(other) if !matches!(site.alternative, "" | "." | "?") && atom.occupancy > other.occupancy => {
+                *other = atom
+            }
             Some(_) => {}
         }
     }

@@ -7,5 +7,6 @@ pub mod coordinates;
 pub mod fasta;
 pub mod mmcif;
 pub mod pdb;
+pub mod sites;
 pub mod stockholm;
 pub mod structure;

@@ -18,6 +18,7 @@ pub use msa::{MAIN_ORDER, MsaFile, PAIRED_NAME, PAIRING_NAME, Representative, sp
 pub use template::{Template, TemplateChain, template_chains};
 
 use crate::chem::restype;
+use openfold3::bad_name;
 
 /// The queries of a file, in its order.
 #[derive(Debug, Clone, PartialEq)]

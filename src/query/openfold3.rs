@@ -133,7 +133,7 @@ fn query(name: &str, node: &Node<'_, '_>, reader: &mut Reader<'_>, loader: &mut 
 }
 
 /// Why a name cannot be the name of a folder.
-fn bad_name(name: &str) -> Option<String> {
+pub(super) fn bad_name(name: &str) -> Option<String> {
     if name.trim().is_empty() {
         return Some("the query's name is empty: results are named after it".to_owned());
     }

@@ -14,6 +14,21 @@ pub fn fixture(name: impl AsRef<Path>) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
+/// `n` values in (-1, 1) that follow from a name: the rule of fixtures/common.py, to the bit.
+pub fn uniform(name: &str, seed: u64, n: usize) -> Vec<f64> {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let key = hash ^ seed.wrapping_mul(GOLDEN);
+    let value = |i: u64| {
+        let mut z = i.wrapping_mul(GOLDEN).wrapping_add(key);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        ((z >> 40) as f64 + 0.5) / (1u64 << 23) as f64 - 1.
+    };
+    (1..=n as u64).map(value).collect()
+}
+
 /// Tensors that an official program has made; which, how and with what versions is in the folder's README.
 pub struct Golden {
     path: PathBuf,

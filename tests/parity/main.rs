@@ -16,5 +16,6 @@ mod features;
 mod layers;
 mod openfold3;
 mod outputs;
+mod pxdesign_features;
 mod rng;
 mod scores;

@@ -1,5 +1,24 @@
 //! A binder to design: PXDesign's task file and the target that it names, as plain data.
-use std::path::PathBuf;
+//!
+//! [`read`] gives tasks in which every number, chain and file has been checked, or all faults of the file at once. The official
+//! program passes over most of them in silence: docs/models/pxdesign.md lists what.
+mod marks;
+mod numbers;
+mod structure;
+mod target;
+mod task;
+mod tree;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::msa::Loader;
+use super::{Fault, FaultKind, QueryErrors, folder_of};
+use crate::chem::dictionary::Dictionary;
+use structure::Structure;
+use task::Draft;
+use tree::Node;
 
 /// A binder of so many residues against some chains of a structure.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +31,10 @@ pub struct Task {
     pub chains: Vec<TargetChain>,
     /// Residues of the binder; at least one.
     pub binder_length: usize,
+    /// Atoms of glycine, OXT too: a residue to design has the reference conformer of its backbone.
+    pub glycine: Vec<TargetAtom>,
+    /// What was read otherwise than it is written, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What the residues of a chain are.
@@ -83,4 +106,92 @@ pub struct TargetAtom {
     pub has_reference: bool,
     /// Å in the structure; `None`: not seen there.
     pub position: Option<[f32; 3]>,
+}
+
+/// Reads a task file: PXDesign's YAML, or the list of tasks in JSON that it makes of it.
+///
+/// Paths in it are relative to its folder, or else to the working directory, where the official program looks.
+///
+/// # Errors
+/// Everything that is wrong with the file, the structure and the alignments that it names.
+pub fn read(path: &Path, dictionary: &Dictionary) -> Result<Vec<Task>, QueryErrors> {
+    let fail = |kind, message: String| {
+        Err(QueryErrors { file: path.to_owned(), faults: vec![Fault { kind, line: 0, place: String::new(), message }] })
+    };
+    if path.is_dir() {
+        return fail(FaultKind::Data, "is a folder: name a task file (.yaml or .json)".to_owned());
+    }
+    match std::fs::read(path) {
+        Ok(bytes) => parse(path, &bytes, dictionary),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => fail(FaultKind::Missing, "no such file".to_owned()),
+        Err(e) => fail(FaultKind::Io, format!("cannot be read: {e}")),
+    }
+}
+
+/// As [`read`], of bytes already read; `path` tells the form and where relative paths start.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(path: &Path, bytes: &[u8], dictionary: &Dictionary) -> Result<Vec<Task>, QueryErrors> {
+    let mut errors = QueryErrors { file: path.to_owned(), faults: Vec::new() };
+    let tasks = super::text(bytes, &mut errors).map(|text| tasks(text, path, dictionary, &mut errors));
+    match tasks {
+        Some(tasks) if errors.faults.is_empty() => Ok(tasks),
+        _ => {
+            errors.faults.sort_by_key(|fault| fault.line);
+            Err(errors)
+        }
+    }
+}
+
+fn tasks(text: &str, path: &Path, dictionary: &Dictionary, errors: &mut QueryErrors) -> Vec<Task> {
+    let is_json =
+        path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) || text.trim_start().starts_with('[');
+    let root = if is_json { tree::json(text, errors) } else { tree::yaml(text, errors) };
+    let Some(root) = root else { return Vec::new() };
+    let mut loader = Loader::new(folder_of(path));
+    let drafts = match &root.value {
+        tree::Value::List(_) => task::json(&root, errors, &mut loader),
+        _ => task::yaml(&root, path, errors, &mut loader).into_iter().collect(),
+    };
+    let mut structures = HashMap::new();
+    drafts.iter().filter_map(|draft| resolve(draft, dictionary, &mut structures, errors)).collect()
+}
+
+/// The structures that were read, by path; `None`: it has a fault.
+type Structures = HashMap<PathBuf, Option<Rc<Structure>>>;
+
+/// A task with its target; `None`: there are faults.
+fn resolve(
+    draft: &Draft<'_>,
+    dictionary: &Dictionary,
+    structures: &mut Structures,
+    errors: &mut QueryErrors,
+) -> Option<Task> {
+    let (path, node) = draft.file.as_ref()?;
+    let read = || {
+        let structure = structure_of(path, node, dictionary, errors);
+        structure.map(Rc::new)
+    };
+    let structure = structures.entry(path.clone()).or_insert_with(read).clone()?;
+    let mut chains = Vec::new();
+    for chain in &draft.chains {
+        chains.extend(marks::chain(chain, &structure, dictionary, errors));
+    }
+    let notes = structure.notes.clone();
+    let binder_length = draft.binder_length?;
+    let glycine = target::glycine(dictionary).map_err(|message| errors.data(0, "", message)).ok()?;
+    Some(Task { name: draft.name.clone(), structure: path.clone(), chains, binder_length, glycine, notes })
+}
+
+fn structure_of(path: &Path, node: &Node, dictionary: &Dictionary, errors: &mut QueryErrors) -> Option<Structure> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            errors.of(FaultKind::Io, node, format!("{}: cannot be read: {e}", path.display()));
+            return None;
+        }
+    };
+    let structure = Structure::read(&String::from_utf8_lossy(&bytes), dictionary);
+    structure.map_err(|fault| errors.at(node, format!("{}: {fault}", path.display()))).ok()
 }

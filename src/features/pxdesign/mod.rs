@@ -1,5 +1,9 @@
 //! Features of a design: the target's tokens and atoms, then the binder's, as PXDesign's network reads them
 //! (`pxdesign/data/json_to_feature.py`, `featurizer.py`), and the names of all atoms for the files that are written.
+mod build;
+mod distance;
+
+pub use build::featurise;
 
 /// Residue types of the network: AF3's 32, `xpb` (a residue to design), and three that no task uses.
 pub const N_RESTYPE: usize = 36;

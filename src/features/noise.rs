@@ -36,6 +36,34 @@ impl Mt19937 {
         Self { state, next: STATE }
     }
 
+    /// Seeded with several words, as `init_by_array`.
+    fn of_words(words: &[u32]) -> Self {
+        let mut twister = Self::new(19_650_218);
+        let state = &mut twister.state;
+        let mixed = |before: u32, factor: u32| (before ^ (before >> 30)).wrapping_mul(factor);
+        let mut i = 1;
+        for k in 0..STATE.max(words.len()) {
+            let j = k % words.len();
+            let word = words[j].wrapping_add(j as u32);
+            state[i] = (state[i] ^ mixed(state[i - 1], 1_664_525)).wrapping_add(word);
+            i += 1;
+            if i == STATE {
+                state[0] = state[STATE - 1];
+                i = 1;
+            }
+        }
+        for _ in 1..STATE {
+            state[i] = (state[i] ^ mixed(state[i - 1], 1_566_083_941)).wrapping_sub(i as u32);
+            i += 1;
+            if i == STATE {
+                state[0] = state[STATE - 1];
+                i = 1;
+            }
+        }
+        state[0] = 1 << 31;
+        twister
+    }
+
     fn next_u32(&mut self) -> u32 {
         if self.next == STATE {
             self.twist();
@@ -70,6 +98,13 @@ impl TorchGenerator {
     /// As `torch.manual_seed(seed)`: the generator takes the low 32 bits.
     pub fn new(seed: u64) -> Self {
         Self { twister: Mt19937::new(seed as u32), second: None }
+    }
+
+    /// A stream of its own for sample `index` of a run with `seed`: the twister seeded with the words seed, index (low, high). torch
+    /// has no such seeding; streams of different pairs have nothing in common.
+    pub fn of_sample(seed: u32, index: usize) -> Self {
+        let index = index as u64;
+        Self { twister: Mt19937::of_words(&[seed, index as u32, (index >> 32) as u32]), second: None }
     }
 
     /// One uniform value in [0, 1) with 24 random bits, as `torch.rand` in f32.
@@ -150,6 +185,22 @@ mod tests {
         assert_eq!(twister.next_u32(), 3_499_211_612);
         let word = (1..10_000).map(|_| twister.next_u32()).last();
         assert_eq!(word, Some(4_123_659_995));
+    }
+
+    /// The first words that the algorithm's authors give for this seed of four words.
+    #[test]
+    fn several_words_seed_as_in_its_authors_code() {
+        let mut twister = Mt19937::of_words(&[0x123, 0x234, 0x345, 0x456]);
+        let first: Vec<u32> = (0..5).map(|_| twister.next_u32()).collect();
+        assert_eq!(first, [1_067_595_299, 955_945_823, 477_289_528, 4_107_218_783, 4_228_976_476]);
+    }
+
+    #[test]
+    fn samples_have_streams_of_their_own() {
+        let of = |seed, index| TorchGenerator::of_sample(seed, index).randn(4);
+        assert_eq!(of(1, 2), of(1, 2));
+        assert_ne!(of(1, 2), of(2, 1));
+        assert_ne!(of(1, 0), TorchGenerator::new(1).randn(4));
     }
 
     #[test]

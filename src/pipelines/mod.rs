@@ -10,4 +10,5 @@ mod memory;
 pub mod output;
 pub mod predict;
 pub mod progress;
+pub mod shard;
 pub mod store;

@@ -38,27 +38,76 @@ pub enum StoreError {
 
 /// Writes `bytes` to `path`: whole or not at all, also when the program is killed or the disk is full.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_by_way_of(&partial_name(path), path, bytes)
+}
+
+/// As [`write`], where other processes may write the same file at the same time with the same bytes, and may take away what looks
+/// like the rest of a killed process ([`remove_partial`]).
+pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let partial = partial_name_of_process(path);
+    for _ in 0..ATTEMPTS {
+        match write_by_way_of(&partial, path, bytes) {
+            // Taken away between the end of the writing and the renaming.
+            Err(StoreError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    write_by_way_of(&partial, path, bytes)
+}
+
+fn write_by_way_of(partial: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let fail = |source| StoreError::Write { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fail)?;
     }
-    let partial = partial_name(path);
-    let written = File::create(&partial).and_then(|mut file| {
+    let written = File::create(partial).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    let done = written.and_then(|()| fs::rename(&partial, path));
+    let done = written.and_then(|()| fs::rename(partial, path));
     done.map_err(|source| {
         // What is left of a failed file is of no use; the failure itself is what the user must see.
-        let _ = fs::remove_file(&partial);
+        let _ = fs::remove_file(partial);
         fail(source)
     })
 }
+
+/// How often a file is written again whose unfinished form another process has taken away.
+const ATTEMPTS: u32 = 5;
 
 /// `x.json` -> `.x.json.partial`: hidden, beside the file, on the same file system.
 pub fn partial_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.partial"))
+}
+
+/// The same with the number of the process, so that several can write one file.
+fn partial_name_of_process(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+}
+
+/// The file that a partial one of [`write_shared`] was to become.
+fn target_of_partial(partial: &str) -> Option<&str> {
+    let name = partial.strip_prefix('.')?.strip_suffix(".partial")?;
+    name.rsplit_once('.').filter(|(_, process)| process.bytes().all(|b| b.is_ascii_digit())).map(|(name, _)| name)
+}
+
+/// Removes from a folder what killed processes have left of unfinished files; `is_mine` is given the name that the file would have had.
+pub fn remove_partial(folder: &Path, is_mine: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
+    let fail = |source| StoreError::Read { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(fail(e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_str().and_then(target_of_partial).is_some_and(is_mine) {
+            let _ = fs::remove_file(entry.path()); // another process may have been faster
+        }
+    }
+    Ok(())
 }
 
 /// A name that is safe as a file name: letters, digits, `_`, `-` and `.` stay, a space becomes `_`, the rest is left out.
@@ -125,6 +174,38 @@ mod tests {
         fs::write(target.join("inside"), "x")?;
         assert!(write(&target, b"text").is_err());
         assert!(!partial_name(&target).exists());
+        Ok(())
+    }
+
+    #[test]
+    fn rests_of_killed_processes_are_removed() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("x_sample_3.cif");
+        write_shared(&target, b"text")?;
+        for name in [".x_sample_3.cif.77.partial", ".x_sample_4.cif.77.partial", ".x_sample_3.cif.partial"] {
+            fs::write(folder.path().join(name), "half")?;
+        }
+        remove_partial(folder.path(), &|name| name == "x_sample_3.cif")?;
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path())?.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+        left.sort();
+        assert_eq!(left, [".x_sample_3.cif.partial", ".x_sample_4.cif.77.partial", "x_sample_3.cif"]);
+        remove_partial(&folder.path().join("absent"), &|_| true)?;
+        Ok(())
+    }
+
+    /// Two writers of one file, and a third who takes away what they have not finished.
+    #[test]
+    fn writers_of_one_file_do_not_disturb_each_other() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("run.json");
+        std::thread::scope(|scope| {
+            let cleaner = scope.spawn(|| (0..ATTEMPTS).try_for_each(|_| remove_partial(folder.path(), &|_| true)));
+            let write = || (0..50).try_for_each(|_| write_shared(&target, b"same"));
+            let writer = scope.spawn(write);
+            cleaner.join().expect("no panic").and(writer.join().expect("no panic"))
+        })?;
+        assert_eq!(fs::read(&target)?, b"same");
         Ok(())
     }
 

@@ -56,6 +56,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(e) = cause.downcast_ref::<Esm3Error>() {
         match e {
             Esm3Error::NoWeights { .. } => return Some(NO_INPUT),
+            Esm3Error::Memory { .. } => return Some(MEMORY),
             Esm3Error::File { .. } | Esm3Error::Prompt { .. } | Esm3Error::Vocabulary(_) => return Some(DATA),
             Esm3Error::Pdb(_) => return Some(USAGE),
             Esm3Error::Weights(e) => return of_cause(e),

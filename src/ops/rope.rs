@@ -16,11 +16,13 @@ use crate::weights::Weights;
 /// Angles shrink from one radian a position to this part of it.
 const BASE: f64 = 10_000.;
 
-/// Cosine and sine of the angle of each position and pair of channels; made once for a model and a length.
+/// Cosine and sine of the angle of each position and pair of channels; made once for a model and its lengths.
 #[derive(Debug, Clone)]
 pub struct Rope {
     cos: Tensor, // [n, d / 2]
     sin: Tensor, // [n, d / 2]
+    /// Of the sequences that are packed one behind the other.
+    packed: Option<Vec<usize>>,
 }
 
 impl Rope {
@@ -28,6 +30,16 @@ impl Rope {
     ///
     /// Rounded to f32 where the official code does: the exponent, the power, its inverse and the angle.
     pub fn new(n: usize, d: usize, device: &Device) -> Result<Self> {
+        Self::of(0..n, n, d, device)
+    }
+
+    /// For sequences of these lengths, one behind the other in a single row: each has positions from 0, and attends to itself alone.
+    pub fn packed(lengths: &[usize], d: usize, device: &Device) -> Result<Self> {
+        let rope = Self::of(lengths.iter().flat_map(|n| 0..*n), lengths.iter().sum(), d, device)?;
+        Ok(Self { packed: Some(lengths.to_vec()), ..rope })
+    }
+
+    fn of(positions: impl Iterator<Item = usize>, n: usize, d: usize, device: &Device) -> Result<Self> {
         if d == 0 || !d.is_multiple_of(2) {
             candle_core::bail!("rotary positions in heads of {d} channels: the number must be even")
         }
@@ -36,10 +48,10 @@ impl Rope {
             1. / BASE.powf(f64::from(exponent)) as f32
         };
         let frequencies: Vec<f32> = (0..d / 2).map(frequency).collect();
-        let angles = (0..n).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)));
+        let angles = positions.flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)));
         let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.sin() as f32, a.cos() as f32)).unzip();
         let table = |values| Tensor::from_vec(values, (n, d / 2), device);
-        Ok(Self { cos: table(cos)?, sin: table(sin)? })
+        Ok(Self { cos: table(cos)?, sin: table(sin)?, packed: None })
     }
 
     /// The first `n` positions for `c` channels in heads.
@@ -142,12 +154,29 @@ impl RopeAttention {
         })
     }
 
-    /// `x` `[b, n, c]`, `bias` broadcastable to `[b, h, n, n]` (see [`same_sequence_bias`]) -> what the caller adds to `x`.
+    /// `x` `[b, n, c]`, `bias` broadcastable to `[b, h, n, n]` (see [`same_sequence_bias`]) -> what the caller adds to `x`. With
+    /// [`Rope::packed`], b is 1, there is no bias, and what a sequence gets does not depend on those beside it.
     pub fn forward(&self, x: &Tensor, rope: &Rope, bias: Option<&Tensor>) -> Result<Tensor> {
         let [q, k, v] = project(x, Some(&self.norm), [&self.q, &self.k, &self.v])?;
         let q = norm_rotate(&q, self.q_norm.as_ref(), rope, self.n_head)?;
         let k = norm_rotate(&k, self.k_norm.as_ref(), rope, self.n_head)?;
-        self.out.forward(&attention(&q, &k, &v, bias.as_slice(), None, self.n_head)?)
+        let Some(lengths) = &rope.packed else {
+            return self.out.forward(&attention(&q, &k, &v, bias.as_slice(), None, self.n_head)?);
+        };
+        if bias.is_some() || q.dim(0)? != 1 || q.dim(1)? != lengths.iter().sum::<usize>() {
+            candle_core::bail!("attention of {:?} to packed sequences of {lengths:?} rows", q.dims())
+        }
+        let c = q.dim(2)?;
+        let mut attended = Vec::new();
+        let mut start = 0;
+        // Sequences of one length that follow each other are a batch.
+        for run in lengths.chunk_by(|a, b| a == b) {
+            let rows = run.len() * run[0];
+            let of = |x: &Tensor| x.narrow(1, start, rows)?.reshape((run.len(), run[0], c));
+            attended.push(attention(&of(&q)?, &of(&k)?, &of(&v)?, &[], None, self.n_head)?.reshape((1, rows, c))?);
+            start += rows;
+        }
+        self.out.forward(&Tensor::cat(&attended, 1)?)
     }
 
     /// `forward` in plain tensor operations.
@@ -155,7 +184,13 @@ impl RopeAttention {
         let part = |lin: &Linear| norm_linear_reference(x, &self.norm, lin);
         let turned = |x: Tensor, norm: &Option<Norm>| norm_rotate_reference(&x, norm.as_ref(), rope, self.n_head);
         let (q, k) = (turned(part(&self.q)?, &self.q_norm)?, turned(part(&self.k)?, &self.k_norm)?);
-        let o = attention_reference(&q, &k, &part(&self.v)?, bias.as_slice(), None, self.n_head)?;
+        let hidden = rope.packed.as_ref().map(|lengths| {
+            let ids = lengths.iter().zip(0u32..).flat_map(|(n, id)| std::iter::repeat_n(id, *n)).collect::<Vec<_>>();
+            same_sequence_bias(&Tensor::from_vec(ids, x.dims3().map(|(b, n, _)| (b, n))?, x.device())?)
+        });
+        let hidden = hidden.transpose()?;
+        let bias: Vec<&Tensor> = bias.into_iter().chain(&hidden).collect();
+        let o = attention_reference(&q, &k, &part(&self.v)?, &bias, None, self.n_head)?;
         self.out.forward_reference(&o)
     }
 }
@@ -279,6 +314,39 @@ mod tests {
         // Distances alone matter, so the second may start at 0.
         let alone = layer.forward(&x.narrow(1, first, n - first)?, &rope, None)?;
         close("second", &packed.narrow(1, first, n - first)?, &alone, 1e-5)
+    }
+
+    /// Sequences one behind the other, some of one length: to the bit what each gives alone, and what the reference gives.
+    #[test]
+    fn packed_sequences_give_what_they_give_alone() -> Result<()> {
+        on_each_isa(|| {
+            let mut noise = Noise::new(6);
+            let (lengths, h, d) = ([5, 9, 9, 1, 33, 17], 3, 8);
+            let c = h * d;
+            let layer = RopeAttention {
+                norm: noise.norm(c),
+                q: noise.linear_without_bias(c, c),
+                k: noise.linear(c, c),
+                v: noise.linear(c, c),
+                q_norm: Some(noise.norm(c)),
+                k_norm: None,
+                out: noise.linear(c, c),
+                n_head: h,
+            };
+            let x = noise.tensor(&[1, lengths.iter().sum::<usize>(), c]);
+            let rope = Rope::packed(&lengths, d, &CPU)?;
+            let packed = layer.forward(&x, &rope, None)?;
+            close("packed", &packed, &layer.forward_reference(&x, &rope, None)?, 3e-6)?;
+            let mut start = 0;
+            for n in lengths {
+                let alone = layer.forward(&x.narrow(1, start, n)?.contiguous()?, &Rope::new(n, d, &CPU)?, None)?;
+                let beside = packed.narrow(1, start, n)?.flatten_all()?.to_vec1::<f32>()?;
+                assert!(beside == alone.flatten_all()?.to_vec1::<f32>()?, "{n} at {start}");
+                start += n;
+            }
+            assert!(layer.forward(&x.narrow(1, 1, 40)?, &rope, None).is_err());
+            Ok(())
+        })
     }
 
     /// esm 3.2.1.post1 `MultiHeadAttention(12, 2)` in torch 2.15 on the same made-up numbers, sequence ids 0 0 1 1 1.

@@ -500,16 +500,9 @@ impl<'a> Run<'a> {
 
 /// `failed.json` in `out` lists the queries that failed; it is there only if some did.
 pub(super) fn write_failures(out: &Path, outcome: &Outcome) -> Result<(), PredictError> {
-    let path = out.join("failed.json");
-    if outcome.failed.is_empty() {
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(|source| StoreError::Write { path, source })?;
-        }
-        return Ok(());
-    }
-    let list: Vec<_> =
-        outcome.failed.iter().map(|(name, error)| json!({"query": name, "error": error.to_string()})).collect();
-    Ok(store::write(&path, &output::pretty(&list.into()))?)
+    let failed: Vec<(&str, String)> =
+        outcome.failed.iter().map(|(name, error)| (name.as_str(), error.to_string())).collect();
+    Ok(store::write_failures(out, "query", &failed)?)
 }
 
 /// Checksum of what the network is given, without the reference positions where they follow from the seed.

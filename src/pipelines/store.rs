@@ -3,6 +3,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::output::pretty;
+
 /// What went wrong with a file of the run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +76,19 @@ fn write_by_way_of(partial: &Path, path: &Path, bytes: &[u8]) -> Result<(), Stor
 
 /// How often a file is written again whose unfinished form another process has taken away.
 const ATTEMPTS: u32 = 5;
+
+/// Lists those that failed, each a `kind` by name with what went wrong, in `failed.json`, which is there only if some did.
+pub fn write_failures(out: &Path, kind: &str, failed: &[(&str, String)]) -> Result<(), StoreError> {
+    let path = out.join("failed.json");
+    if failed.is_empty() {
+        return match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::Write { path, source: e }),
+            _ => Ok(()),
+        };
+    }
+    let list: Vec<_> = failed.iter().map(|(name, error)| serde_json::json!({kind: name, "error": error})).collect();
+    write_shared(&path, &pretty(&list.into()))
+}
 
 /// `x.json` -> `.x.json.partial`: hidden, beside the file, on the same file system.
 pub fn partial_name(path: &Path) -> PathBuf {

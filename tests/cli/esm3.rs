@@ -4,50 +4,56 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-struct Home {
+/// A folder with the converted small models, in which commands run.
+pub struct Home {
     folder: tempfile::TempDir,
 }
 
-fn fixture(name: &str) -> String {
+pub fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/esm3").join(name).display().to_string()
 }
 
 impl Home {
-    /// A folder with the converted small models.
-    fn new() -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
+    pub fn new() -> Self {
+        let home = Self::empty();
         let (source, config) = (fixture(""), fixture("small_config.json"));
         home.said(&["weights", "convert", "esm3", &source, "--config", &config, "--accept-licence"]);
         home
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Without any models.
+    pub fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub fn write(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name).display().to_string()
     }
 
-    fn fold(&self, arguments: &[&str]) -> Output {
-        let program = Command::new(env!("CARGO_BIN_EXE_fold"))
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("FOLD_WEIGHTS", self.path("weights"))
-            .output();
-        program.unwrap()
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_fold"));
+        program.args(arguments).current_dir(self.folder.path()).env("FOLD_WEIGHTS", self.path("weights"));
+        program
+    }
+
+    pub fn fold(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     #[track_caller]
-    fn said(&self, arguments: &[&str]) -> String {
+    pub fn said(&self, arguments: &[&str]) -> String {
         let output = self.fold(arguments);
         assert!(output.status.success(), "fold {arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     #[track_caller]
-    fn refused(&self, arguments: &[&str], code: i32, expected: &str) {
+    pub fn refused(&self, arguments: &[&str], code: i32, expected: &str) {
         let output = self.fold(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "fold {arguments:?}\n{stderr}");
@@ -55,12 +61,12 @@ impl Home {
     }
 
     #[track_caller]
-    fn json(&self, name: &str) -> Value {
+    pub fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
     }
 }
 
-fn length(value: &Value) -> usize {
+pub fn length(value: &Value) -> usize {
     value.as_array().map_or(0, Vec::len)
 }
 
@@ -155,7 +161,7 @@ fn what_is_wrong_is_said() {
     let home = Home::new();
     let whole = home.write("whole.fasta", ">w\nMKTAY\n");
     home.refused(&["esm3", "generate", &whole, "--track", "sequence"], 65, "nothing is masked");
-    home.refused(&["esm3", "inverse-fold", &whole], 2, "has no structure");
+    home.refused(&["esm3", "inverse-fold", &whole], 65, "has no structure");
     home.refused(&["esm3", "fold", &home.path("none.fasta").display().to_string()], 66, "none.fasta: cannot be read");
     home.refused(&["esm3", "fold", &home.write("p.txt", "x")], 65, "is no .fasta");
     home.refused(&["esm3", "fold", &home.write("bad.json", "{\"sequense\": 1}")], 65, "sequense");

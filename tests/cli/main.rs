@@ -6,6 +6,7 @@ mod bad_queries;
 mod bench;
 mod demo;
 mod esm3;
+mod esm3_runs;
 mod features;
 mod geometry;
 mod predict;

@@ -1,7 +1,7 @@
 //! fixtures/esm3/generate: iterative sampling with the official random numbers gives every token of every step.
 use anyhow::{Context, Result, ensure};
 use fold::features::esm3::{Coordinates, Tokens, Track};
-use fold::models::esm3::generate::{Prompt, Step, generate};
+use fold::models::esm3::generate::{Filling, Step, logits};
 use fold::models::esm3::sample::{Draws, Schedule, Settings, Strategy};
 use serde_json::Value;
 
@@ -109,17 +109,17 @@ fn run(case: &Case, name: &str) -> Result<()> {
     let rows = info[name]["settings"].as_array().context("settings")?.clone();
     let trunk = case.trunk()?;
     let mut tapes = (0..rows.len()).map(|row| tape(&g, name, row)).collect::<Result<Vec<_>>>()?;
-    let mut prompts = Vec::new();
-    for ((i, row), draws) in rows.iter().enumerate().zip(&mut tapes) {
+    let mut fillings = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
         let keeps_structure = row["condition_on_coordinates_only"] == false;
         let tokens = tokens(&g, &format!("{name}/prompt{i}"), keeps_structure)?;
-        prompts.push(Prompt { tokens, settings: settings(row)?, draws });
+        fillings.push(Filling::new(tokens, settings(row)?));
     }
     let mut problems = Vec::new();
     let mut n_seen = 0;
-    let watch = &mut |step: Step<'_>| {
-        let key = |what: &str| format!("{name}/step{}/row{}/{what}", step.step, step.row);
-        let row = &rows[step.row];
+    let mut watch = |n: usize, i: usize, step: &Step| {
+        let key = |what: &str| format!("{name}/step{n}/row{i}/{what}");
+        let row = &rows[i];
         let (of, _) = TRACKS.into_iter().find(|(_, n)| row["track"] == *n).expect("found before");
         let check = || {
             let sampled = track(&g, &key("sampled"), of)?;
@@ -130,28 +130,34 @@ fn run(case: &Case, name: &str) -> Result<()> {
             ours.sort_unstable();
             ensure!(ours == chosen, "{}: {ours:?}, expected {chosen:?}", key("chosen"));
             for i in chosen {
-                ensure!(
-                    step.drawn.tokens[i] == sampled[i],
-                    "{}: {:?}, expected {:?}",
-                    key(&i.to_string()),
-                    step.drawn.tokens[i],
-                    sampled[i]
-                );
+                let (ours, want) = (&step.drawn.tokens[i], &sampled[i]);
+                ensure!(ours == want, "{}: {ours:?}, expected {want:?}", key(&i.to_string()));
                 let far = (step.drawn.entropy[i] as f32 - entropy[i]).abs();
-                ensure!(
-                    far < 1e-4,
-                    "{}: entropy {} expected {}",
-                    key(&i.to_string()),
-                    step.drawn.entropy[i],
-                    entropy[i]
-                );
+                let (ours, want) = (step.drawn.entropy[i], entropy[i]);
+                ensure!(far < 1e-4, "{}: entropy {ours} expected {want}", key(&i.to_string()));
             }
             Ok(())
         };
         n_seen += 1;
         problems.extend(check().err());
     };
-    let results = generate(&trunk, &mut prompts, watch)?;
+    for n in 0.. {
+        let is_going = |i: &usize| fillings[*i].as_ref().is_ok_and(|f| f.n_step_left() > 0);
+        let going: Vec<usize> = (0..fillings.len()).filter(is_going).collect();
+        if going.is_empty() {
+            break;
+        }
+        let batch: Vec<&Filling> = going.iter().flat_map(|i| &fillings[*i]).collect();
+        let logits = logits(&trunk, &batch)?;
+        for (i, logits) in going.into_iter().zip(logits) {
+            let step = fillings[i].as_mut().expect("going").advance(&logits, &mut tapes[i]);
+            match step {
+                Ok(step) => watch(n, i, &step),
+                Err(e) => fillings[i] = Err(e.into()),
+            }
+        }
+    }
+    let results: Vec<_> = fillings.into_iter().map(|filling| filling.map(Filling::into_tokens)).collect();
     if let Some(problem) = problems.into_iter().next() {
         return Err(problem);
     }

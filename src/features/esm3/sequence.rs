@@ -16,24 +16,24 @@ pub const SASA_BOUNDS: [f64; 15] =
 /// Ids of a sequence, ends included. `_` or `<mask>` is a mask, `|` a chain break; the names in angle brackets are tokens; any
 /// other character that is none is unknown.
 pub fn sequence(text: &str) -> Vec<u16> {
-    let mut ids = vec![sequence_id::BOS];
+    let inner = letters(text).into_iter().map(|(id, _)| id);
+    std::iter::once(sequence_id::BOS).chain(inner).chain([sequence_id::EOS]).collect()
+}
+
+/// The ids of a sequence without ends, each with the part of the text that it stands for.
+pub fn letters(text: &str) -> Vec<(u16, &str)> {
+    let mut letters = Vec::new();
     let mut rest = text;
     while let Some(letter) = rest.chars().next() {
         let named = |name: &str| name.starts_with('<') && rest.starts_with(name);
-        let length = match SEQUENCE.iter().position(|name| named(name)) {
-            Some(id) => {
-                ids.push(id as u16);
-                SEQUENCE[id].len()
-            }
-            None => {
-                ids.push(letter_id(letter));
-                letter.len_utf8()
-            }
+        let (id, length) = match SEQUENCE.iter().position(|name| named(name)) {
+            Some(id) => (id as u16, SEQUENCE[id].len()),
+            None => (letter_id(letter), letter.len_utf8()),
         };
+        letters.push((id, &rest[..length]));
         rest = &rest[length..];
     }
-    ids.push(sequence_id::EOS);
-    ids
+    letters
 }
 
 fn letter_id(letter: char) -> u16 {

@@ -1,23 +1,13 @@
 //! Iterative sampling: masked positions of a track are filled in a few passes of the trunk. `iterative_sampling_tokens`
 //! (`esm/utils/generation.py`) of esm 3.2.1.
-use candle_core::{IndexOp, Result};
+use candle_core::Result;
 
 use super::sample::{Drawn, Draws, SampleError, Settings, choose, draw};
 use super::tracks::Batch;
 use super::trunk::Trunk;
-use crate::features::esm3::{Token, Tokens, Track, TrackError, sequence_id};
+use crate::features::esm3::{Token, Tokens, TrackError, sequence_id};
 
-/// A protein with masks, and how they are to be filled.
-pub struct Prompt<'a> {
-    /// Its tracks; those that are not given are masked.
-    pub tokens: Tokens,
-    /// What to generate and how.
-    pub settings: Settings,
-    /// Its random numbers.
-    pub draws: &'a mut dyn Draws,
-}
-
-/// Why a prompt gives no protein.
+/// Why a protein cannot be filled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenerateError {
     /// Tracks of different lengths, or none.
@@ -28,68 +18,59 @@ pub enum GenerateError {
     Sample(#[from] SampleError),
 }
 
-/// What a step does to a prompt.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// From 0.
-    pub step: usize,
-    /// Number of the prompt.
-    pub row: usize,
+/// What a step does to a protein.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
     /// What could be written everywhere.
-    pub drawn: &'a Drawn,
+    pub drawn: Drawn,
     /// Where it is written.
-    pub chosen: &'a [usize],
+    pub chosen: Vec<usize>,
 }
 
-/// A prompt on its way.
-struct State {
+/// A protein one of whose tracks is being filled. Each pass of the trunk is a step; proteins in one pass need not be at the same
+/// step, of the same track or of the same length.
+#[derive(Debug, Clone)]
+pub struct Filling {
     tokens: Tokens,
     settings: Settings,
     /// The track that is generated.
     track: Vec<Token>,
     /// Positions to be filled in all.
     n_total: usize,
+    /// Steps that are done.
+    step: usize,
 }
 
-/// Fills the masked positions of each prompt's track; `watch` sees each step of each. Only that track of a result differs from
-/// its prompt. A prompt that cannot be filled does not disturb the others.
-pub fn generate(
-    trunk: &Trunk,
-    prompts: &mut [Prompt<'_>],
-    watch: &mut dyn FnMut(Step<'_>),
-) -> Result<Vec<std::result::Result<Tokens, GenerateError>>> {
-    let mut states: Vec<std::result::Result<State, GenerateError>> = prompts.iter().map(State::new).collect();
-    let n_step = states.iter().flatten().map(|state| state.settings.n_step).max().unwrap_or(0);
-    for step in 0..n_step {
-        let active: Vec<usize> =
-            (0..states.len()).filter(|i| states[*i].as_ref().is_ok_and(|state| step < state.settings.n_step)).collect();
-        let proteins: Vec<&Tokens> = active.iter().flat_map(|i| &states[*i]).map(|state| &state.tokens).collect();
-        let batch = Batch::of(&proteins).map_err(candle_core::Error::wrap)?;
-        let x = trunk.forward(&batch)?;
-        for (row, &i) in active.iter().enumerate() {
-            let Ok(state) = &mut states[i] else { continue };
-            let x = x.i(row..=row)?.narrow(1, 0, state.track.len())?.contiguous()?;
-            let logits = trunk.logits(&x, state.settings.track)?.flatten_all()?.to_vec1::<f32>()?;
-            let draws = &mut *prompts[i].draws;
-            if let Err(e) =
-                state.advance(&logits, step, draws, &mut |drawn, chosen| watch(Step { step, row: i, drawn, chosen }))
-            {
-                states[i] = Err(e.into());
-            }
+/// Logits of the track that each of the proteins needs for its next step, `[tokens, ids]`.
+pub fn logits(trunk: &Trunk, fillings: &[&Filling]) -> Result<Vec<Vec<f32>>> {
+    let proteins: Vec<&Tokens> = fillings.iter().map(|filling| &filling.tokens).collect();
+    let batch = Batch::of(&proteins).map_err(candle_core::Error::wrap)?;
+    let x = trunk.forward(&batch)?;
+    let mut start = 0;
+    let mut all = Vec::with_capacity(fillings.len());
+    for run in fillings.chunk_by(|a, b| a.settings.track == b.settings.track) {
+        let rows: usize = run.iter().map(|filling| filling.n_token()).sum();
+        let logits =
+            trunk.logits(&x.narrow(1, start, rows)?, run[0].settings.track)?.flatten_all()?.to_vec1::<f32>()?;
+        let width = logits.len() / rows;
+        let mut at = 0;
+        for filling in run {
+            all.push(logits[at..at + filling.n_token() * width].to_vec());
+            at += filling.n_token() * width;
         }
+        start += rows;
     }
-    let finish =
-        |(state, prompt): (std::result::Result<State, GenerateError>, &Prompt<'_>)| state.map(|s| s.finish(prompt));
-    Ok(states.into_iter().zip(&*prompts).map(finish).collect())
+    Ok(all)
 }
 
-impl State {
-    fn new(prompt: &Prompt<'_>) -> std::result::Result<Self, GenerateError> {
-        let (tokens, settings) = (prompt.tokens.clone(), prompt.settings.clone());
+impl Filling {
+    /// Tracks that are not given are masked.
+    ///
+    /// # Errors
+    /// If the tracks do not fit each other, or nothing is masked on the one to be filled.
+    pub fn new(tokens: Tokens, settings: Settings) -> std::result::Result<Self, GenerateError> {
         let (n, track) = (tokens.n_token()?, settings.track);
-        if track == Track::ResidueAnnotations {
-            return Err(SampleError::Track.into());
-        }
+        settings.check()?;
         let given = tokens.track(track);
         let is_given = given.is_some();
         let all_masked = || {
@@ -98,18 +79,47 @@ impl State {
             tokens[n - 1].fill(track.ends()[1]);
             tokens
         };
-        let mut state =
-            Self { track: given.unwrap_or_else(all_masked), n_total: n_residue(&tokens, n), tokens, settings };
-        if is_given {
-            state.n_total = state.masked().len();
-        }
-        if state.masked().is_empty() {
+        let n_total = n_residue(&tokens, n);
+        let mut filling = Self { track: given.unwrap_or_else(all_masked), n_total, tokens, settings, step: 0 };
+        let n_masked = filling.masked().len();
+        if n_masked == 0 {
             return Err(SampleError::NoMask.into());
         }
-        if state.n_total > 0 {
-            state.settings.n_step = state.settings.n_step.min(state.n_total);
+        if is_given {
+            filling.n_total = n_masked;
         }
-        Ok(state)
+        if filling.n_total > 0 {
+            filling.settings.n_step = filling.settings.n_step.min(filling.n_total);
+        }
+        Ok(filling)
+    }
+
+    /// Tokens of each track, ends included.
+    pub fn n_token(&self) -> usize {
+        self.track.len()
+    }
+
+    /// Steps that are left.
+    pub fn n_step_left(&self) -> usize {
+        self.settings.n_step - self.step
+    }
+
+    /// Writes the next step's tokens, drawn from the `logits` of its track.
+    ///
+    /// # Errors
+    /// If nothing is left to be written, or to be drawn from.
+    pub fn advance(&mut self, logits: &[f32], draws: &mut dyn Draws) -> std::result::Result<Step, SampleError> {
+        let drawn = draw(logits, self.track.len(), self.step, &self.settings, draws)?;
+        let chosen = choose(&self.masked(), &drawn.entropy, self.n_total, self.step, &self.settings, draws)?;
+        chosen.iter().for_each(|i| self.track[*i].clone_from(&drawn.tokens[*i]));
+        self.tokens.set_track(self.settings.track, &self.track);
+        self.step += 1;
+        Ok(Step { drawn, chosen })
+    }
+
+    /// The protein as it is now.
+    pub fn into_tokens(self) -> Tokens {
+        self.tokens
     }
 
     /// Positions between the ends whose token is to be found.
@@ -117,28 +127,6 @@ impl State {
         let mask = self.settings.track.mask();
         let is_masked = |i: &usize| self.track[*i].iter().all(|id| *id == mask);
         (1..self.track.len().saturating_sub(1)).filter(is_masked).collect()
-    }
-
-    fn advance(
-        &mut self,
-        logits: &[f32],
-        step: usize,
-        draws: &mut dyn Draws,
-        watch: &mut dyn FnMut(&Drawn, &[usize]),
-    ) -> std::result::Result<(), SampleError> {
-        let drawn = draw(logits, self.track.len(), step, &self.settings, draws)?;
-        let chosen = choose(&self.masked(), &drawn.entropy, self.n_total, step, &self.settings, draws)?;
-        watch(&drawn, &chosen);
-        chosen.into_iter().for_each(|i| self.track[i].clone_from(&drawn.tokens[i]));
-        self.tokens.set_track(self.settings.track, &self.track);
-        Ok(())
-    }
-
-    /// The prompt with its track as it is now.
-    fn finish(self, prompt: &Prompt<'_>) -> Tokens {
-        let mut tokens = prompt.tokens.clone();
-        tokens.set_track(self.settings.track, &self.track);
-        tokens
     }
 }
 

@@ -58,6 +58,22 @@ impl Settings {
         }
     }
 
+    /// That there is something to draw from.
+    pub fn check(&self) -> Result<(), SampleError> {
+        match self.track {
+            Track::ResidueAnnotations => Err(SampleError::Track),
+            Track::Function if self.temperature_at(0) <= 0. => Err(SampleError::Temperature),
+            Track::Function => Ok(()),
+            _ if self.ids().next().is_none() => Err(SampleError::NoId),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ids that may be drawn.
+    fn ids(&self) -> impl Iterator<Item = usize> {
+        valid_ids(self.track).filter(|id| !self.invalid_ids.contains(id)).map(usize::from)
+    }
+
     /// Of a step, from 0: `max(T - step / (n_step - 1), 0.001)²` where it is annealed.
     pub fn temperature_at(&self, step: usize) -> f64 {
         if !self.is_annealed {
@@ -124,18 +140,13 @@ pub enum SampleError {
 
 /// Draws a token for each of the positions from `logits` `[n, tokens]`.
 pub fn draw(logits: &[f32], n: usize, step: usize, s: &Settings, draws: &mut dyn Draws) -> Result<Drawn, SampleError> {
+    s.check()?;
     let temperature = s.temperature_at(step);
     match s.track {
-        Track::Function if temperature <= 0. => Err(SampleError::Temperature),
         Track::Function => Ok(draw_functions(logits, n, temperature, s.top_p)),
-        Track::ResidueAnnotations => Err(SampleError::Track),
         _ => {
             let width = logits.len() / n.max(1);
-            let valid: Vec<usize> =
-                valid_ids(s.track).filter(|id| !s.invalid_ids.contains(id)).map(usize::from).collect();
-            if valid.is_empty() {
-                return Err(SampleError::NoId);
-            }
+            let valid: Vec<usize> = s.ids().collect();
             let uniform = if temperature > 0. { draws.uniform(n) } else { vec![0.; n] };
             let mut drawn = Drawn { tokens: Vec::with_capacity(n), entropy: Vec::with_capacity(n) };
             for (row, u) in logits.chunks_exact(width).zip(uniform) {

@@ -101,7 +101,7 @@ impl StructureEncoder {
         }
         let mut x = Tensor::from_vec(x, (b, k, c), &Device::Cpu)?.to_device(&self.device)?;
         let zeros = vec![0; b * k];
-        let groups = Groups { sequence_id: &zeros, chain_id: &zeros };
+        let groups = Groups { packed: None, sequence_id: &zeros, chain_id: &zeros };
         for (i, (geometric, transition)) in self.blocks.iter().enumerate() {
             add_in_place(&x, &geometric.forward(&x, &local, groups, Kept::All)?)?;
             if i + 1 == self.blocks.len() {

@@ -1,4 +1,6 @@
 //! All tracks of a batch into the trunk: `EncodeInputs` and the defaults of `ESM3.forward` (`esm/models/esm3.py`).
+use std::ops::Range;
+
 use candle_core::{Device, Result, Tensor};
 
 use super::config::TrunkConfig;
@@ -25,11 +27,13 @@ pub const N_RESIDUE: usize = 1478;
 /// Gaussians of a pLDDT between 0 and 1.
 const N_RBF: usize = 16;
 
-/// Tokens of all tracks of rows of one length, row after row.
+/// Tokens of all tracks: rows of one length, row after row, or proteins of any lengths one behind the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Rows.
     pub b: usize,
+    /// Lengths of the proteins that the one row is made of; each has positions of its own and sees itself alone.
+    pub packed: Option<Vec<usize>>,
     /// Amino acids.
     pub sequence: Vec<u16>,
     /// Codes of structure; where the sequence has a mark (an end, a chain break), the trunk reads that mark.
@@ -60,6 +64,7 @@ impl Batch {
         let all = b * n;
         Self {
             b,
+            packed: None,
             sequence: vec![sequence_id::MASK; all],
             structure: vec![structure_id::MASK; all],
             secondary_structure: vec![PAD; all],
@@ -74,46 +79,54 @@ impl Batch {
         }
     }
 
-    /// Proteins in rows as long as the longest. Padding does not see a protein, nor is it seen; in the official code it is.
+    /// Proteins one behind the other: none sees another, there is no padding, and each gives what it gives alone. (The official
+    /// code pads, and lets the padding take part.)
     pub fn of(proteins: &[&Tokens]) -> std::result::Result<Self, TrackError> {
         let lengths = proteins.iter().map(|p| p.n_token()).collect::<std::result::Result<Vec<_>, _>>()?;
-        let n = lengths.iter().copied().max().unwrap_or(0);
-        let mut batch = Self::masked(proteins.len(), n);
-        for (row, (protein, len)) in proteins.iter().zip(&lengths).enumerate() {
-            batch.put(row * n, *len, n, protein);
+        let mut batch = Self::masked(1, lengths.iter().sum());
+        let mut start = 0;
+        for (protein, len) in proteins.iter().zip(&lengths) {
+            batch.put(start..start + len, protein);
+            start += len;
         }
-        if lengths.iter().any(|len| *len != n) {
-            let row = |len: &usize| (0..n).map(|i| i64::from(i >= *len)).collect::<Vec<_>>();
-            batch.sequence_id = Some(lengths.iter().flat_map(row).collect());
-        }
+        batch.packed = Some(lengths);
         Ok(batch)
     }
 
-    /// Puts a protein of `len` tokens at `start`; the row has `n`. A track that is not given is masked between its ends.
-    fn put(&mut self, start: usize, len: usize, n: usize, protein: &Tokens) {
+    /// Where each protein is among the tokens.
+    pub fn sequences(&self) -> Vec<Range<usize>> {
+        let rows = || vec![self.n(); self.b];
+        let mut start = 0;
+        let range = |len: usize| {
+            start += len;
+            start - len..start
+        };
+        self.packed.clone().unwrap_or_else(rows).into_iter().map(range).collect()
+    }
+
+    /// Puts a protein at a place as long as it is. A track that is not given is masked between its ends.
+    fn put(&mut self, at: Range<usize>, protein: &Tokens) {
         fn copy<T: Copy>(to: &mut [T], from: Option<&Vec<T>>) {
             if let Some(from) = from {
-                to[..from.len()].copy_from_slice(from);
+                to.copy_from_slice(from);
             }
         }
-        let row = start..start + n;
-        self.sequence[row.clone()][len..].fill(sequence_id::PAD);
-        self.structure[row.clone()][len..].fill(structure_id::PAD);
         let ends = |to: &mut [u16], [first, last]: [u16; 2]| {
-            to[0] = first;
-            to[len - 1] = last;
+            if let [start, .., end] = to {
+                (*start, *end) = (first, last);
+            }
         };
-        ends(&mut self.sequence[row.clone()], [sequence_id::BOS, sequence_id::EOS]);
-        ends(&mut self.structure[row.clone()], [structure_id::BOS, structure_id::EOS]);
-        copy(&mut self.sequence[row.clone()], protein.sequence.as_ref());
-        copy(&mut self.structure[row.clone()], protein.structure.as_ref());
-        copy(&mut self.secondary_structure[row.clone()], protein.secondary_structure.as_ref());
-        copy(&mut self.sasa[row.clone()], protein.sasa.as_ref());
-        copy(&mut self.function[row.clone()], protein.function.as_ref());
-        copy(&mut self.residue_annotations[row.clone()], protein.residue_annotations.as_ref());
+        ends(&mut self.sequence[at.clone()], [sequence_id::BOS, sequence_id::EOS]);
+        ends(&mut self.structure[at.clone()], [structure_id::BOS, structure_id::EOS]);
+        copy(&mut self.sequence[at.clone()], protein.sequence.as_ref());
+        copy(&mut self.structure[at.clone()], protein.structure.as_ref());
+        copy(&mut self.secondary_structure[at.clone()], protein.secondary_structure.as_ref());
+        copy(&mut self.sasa[at.clone()], protein.sasa.as_ref());
+        copy(&mut self.function[at.clone()], protein.function.as_ref());
+        copy(&mut self.residue_annotations[at.clone()], protein.residue_annotations.as_ref());
         if let Some(Coordinates { backbone, has_atom }) = &protein.coordinates {
-            copy(&mut self.backbone[row.clone()], Some(backbone));
-            self.plddt[row].iter_mut().zip(has_atom).for_each(|(plddt, has)| *plddt = f32::from(u8::from(*has)));
+            copy(&mut self.backbone[at.clone()], Some(backbone));
+            self.plddt[at].iter_mut().zip(has_atom).for_each(|(plddt, has)| *plddt = f32::from(u8::from(*has)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Blocks of attention and transition, and the geometric layer: `UnifiedTransformerBlock` (`esm/layers/blocks.py`) and
 //! `GeometricReasoningOriginalImpl` (`esm/layers/geom_attention.py`).
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::frames::Frames;
@@ -86,6 +88,8 @@ pub struct GeometricLayer {
 /// Which residues see each other, `[b, n]` each.
 #[derive(Debug, Clone, Copy)]
 pub struct Groups<'a> {
+    /// Lengths of sequences one behind the other in a single row, each of which sees itself alone; without it a row sees itself.
+    pub packed: Option<&'a [usize]>,
     /// Residues of one sequence have a higher logit.
     pub sequence_id: &'a [i64],
     /// Residues of other chains are hidden.
@@ -110,24 +114,50 @@ impl GeometricLayer {
     pub fn forward(&self, x: &Tensor, frames: &Frames, groups: Groups<'_>, kept: Kept) -> Result<Tensor> {
         let (b, n, _) = x.dims3()?;
         let vectors = norm_linear(x, &self.norm, &self.proj)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let attention = GeometricAttention {
-            vectors: &vectors,
-            rotations: &frames.rotations,
-            translations: &frames.translations,
-            has_frame: &frames.has_frame,
-            sequence_id: groups.sequence_id,
-            chain_id: groups.chain_id,
-            rotation_scale: self.rotation_scale.as_slice()?,
-            distance_scale: self.distance_scale.as_slice()?,
-            batch: b,
+        let mut values = match groups.packed {
+            None => self.attend(&vectors, frames, groups, 0..b * n, b)?,
+            Some(lengths) => {
+                let mut values = Vec::with_capacity(b * n * 3 * self.n_head);
+                for len in lengths {
+                    let start = values.len() / (3 * self.n_head);
+                    values.extend(self.attend(&vectors, frames, groups, start..start + len, 1)?);
+                }
+                values
+            }
         };
-        let mut values = attention.run()?;
         if let Kept::Framed = kept {
             let rows = values.chunks_exact_mut(3 * self.n_head).zip(&frames.has_frame);
             rows.filter(|(_, has_frame)| !**has_frame).for_each(|(row, _)| row.fill(0.));
         }
         let values = Tensor::from_vec(values, (b, n, 3 * self.n_head), &Device::Cpu)?;
         self.out.forward(&values.to_device(x.device())?.to_dtype(x.dtype())?)
+    }
+
+    /// What the residues in `range`, `batch` rows of them, attend to.
+    fn attend(
+        &self,
+        vectors: &[f32],
+        frames: &Frames,
+        groups: Groups<'_>,
+        range: Range<usize>,
+        batch: usize,
+    ) -> Result<Vec<f32>> {
+        let width = 15 * self.n_head;
+        if range.end > frames.has_frame.len() {
+            candle_core::bail!("residues {range:?} of {}", frames.has_frame.len())
+        }
+        let attention = GeometricAttention {
+            vectors: &vectors[range.start * width..range.end * width],
+            rotations: &frames.rotations[range.clone()],
+            translations: &frames.translations[range.clone()],
+            has_frame: &frames.has_frame[range.clone()],
+            sequence_id: &groups.sequence_id[range.clone()],
+            chain_id: &groups.chain_id[range],
+            rotation_scale: self.rotation_scale.as_slice()?,
+            distance_scale: self.distance_scale.as_slice()?,
+            batch,
+        };
+        attention.run()
     }
 }
 

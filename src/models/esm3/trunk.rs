@@ -75,7 +75,11 @@ impl Trunk {
     pub fn forward_with(&self, batch: &Batch, watch: &mut dyn FnMut(usize, &Tensor) -> Result<()>) -> Result<Tensor> {
         let x = self.embed.forward(batch)?.to_device(&self.device)?;
         watch(0, &x)?;
-        let rope = Rope::new(batch.n(), self.config.c / self.config.n_head, &self.device)?;
+        let d = self.config.c / self.config.n_head;
+        let rope = match &batch.packed {
+            Some(lengths) => Rope::packed(lengths, d, &self.device)?,
+            None => Rope::new(batch.n(), d, &self.device)?,
+        };
         let bias = batch.sequence_id.as_ref().map(|ids| {
             let ids = Tensor::from_slice(ids, (batch.b, batch.n()), &self.device)?;
             same_sequence_bias(&ids)
@@ -99,9 +103,9 @@ impl Trunk {
 
     /// What the geometric layer adds; nothing where no residue has a frame.
     pub fn geometric_update(&self, x: &Tensor, batch: &Batch) -> Result<Option<Tensor>> {
-        let rows = batch.backbone.chunks(batch.n().max(1)).map(Frames::new);
         let mut frames = Frames { rotations: Vec::new(), translations: Vec::new(), has_frame: Vec::new() };
-        for row in rows {
+        for range in batch.sequences() {
+            let row = Frames::new(&batch.backbone[range]);
             frames.rotations.extend(row.rotations);
             frames.translations.extend(row.translations);
             frames.has_frame.extend(row.has_frame);
@@ -111,7 +115,7 @@ impl Trunk {
         }
         let one_sequence = vec![0; batch.chain_id.len()];
         let sequence_id = batch.sequence_id.as_ref().unwrap_or(&one_sequence);
-        let groups = Groups { sequence_id, chain_id: &batch.chain_id };
+        let groups = Groups { packed: batch.packed.as_deref(), sequence_id, chain_id: &batch.chain_id };
         self.geometric.forward(x, &frames, groups, Kept::Framed).map(Some)
     }
 

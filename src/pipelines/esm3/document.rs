@@ -1,14 +1,12 @@
-//! A protein as one JSON document: what a prompt gives and what a result is, so that one can be the other. FASTA files and
-//! structures are prompts too.
-use std::path::Path;
+//! A protein as one JSON document: what a prompt gives and what a result is, so that one can be the other.
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Esm3Error;
-use crate::features::esm3::structure::Structure;
-use crate::features::esm3::{Backbone, Token, Tokens, Track};
-use crate::io::{coordinates, fasta};
+use super::settings::TrackSettings;
+use crate::features::esm3::{Backbone, Token, Tokens, Track, sequence};
+use crate::models::esm3::tracks::{N_FUNCTION, N_RESIDUE, N_SASA, N_SS8, N_STRUCTURE};
 
 /// A range of residues with a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +39,36 @@ pub struct TokenLists {
     /// Eight ids a residue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<Vec<Token>>,
+    /// Sixteen ids a residue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residue_annotations: Option<Vec<Token>>,
+}
+
+/// A range of residues with an annotated site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// A description of ESM3's list of sites.
+    pub label: String,
+    /// First residue, from 1.
+    pub start: usize,
+    /// Last residue, from 1.
+    pub end: usize,
+    /// The amino acids that must be there; the sequence's, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residues: Option<String>,
+}
+
+/// Residues to be hidden, as ranges such as `3,10-20,55-`, or `all`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Masks {
+    /// Whose amino acids are to be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<String>,
+    /// Whose coordinates are taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub structure: Option<String>,
 }
 
 /// A protein.
@@ -68,6 +96,21 @@ pub struct Document {
     /// Functions of ranges.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<Vec<Function>>,
+    /// Annotated sites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residue_annotations: Option<Vec<Site>>,
+    /// Of a prompt: a PDB or mmCIF file with its structure (and sequence, if that is not given), beside the document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub structure_file: Option<PathBuf>,
+    /// Of a prompt: chains of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<String>,
+    /// Of a prompt: what is to be hidden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masks>,
+    /// Of a prompt: the tracks to generate, in this order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Vec<TrackSettings>>,
     /// N, CA and C of each residue in Å; null where unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coordinates: Option<Vec<Option<Backbone>>>,
@@ -97,7 +140,7 @@ pub struct Prompt {
     pub atoms: Option<(Vec<Backbone>, Vec<bool>)>,
 }
 
-/// What tracks are called in files and options.
+/// What the tracks that can be generated are called in files and options.
 pub const TRACKS: [(Track, &str); 5] = [
     (Track::Sequence, "sequence"),
     (Track::Structure, "structure"),
@@ -105,6 +148,17 @@ pub const TRACKS: [(Track, &str); 5] = [
     (Track::Sasa, "sasa"),
     (Track::Function, "function"),
 ];
+
+/// What a track is called.
+pub fn track_name(track: Track) -> &'static str {
+    TRACKS.iter().find(|(t, _)| *t == track).map_or("residue_annotations", |(_, name)| name)
+}
+
+/// The track that is called so, among those that can be generated.
+pub fn track_of(name: &str) -> Option<Track> {
+    let name = if name == "ss8" { "secondary_structure" } else { name };
+    TRACKS.iter().find(|(_, n)| *n == name).map(|(track, _)| *track)
+}
 
 impl TokenLists {
     /// The tracks that are given.
@@ -115,7 +169,49 @@ impl TokenLists {
             secondary_structure: tokens.secondary_structure.clone(),
             sasa: tokens.sasa.clone(),
             function: tokens.track(Track::Function),
+            residue_annotations: tokens.track(Track::ResidueAnnotations),
         }
+    }
+
+    /// That each list begins and ends as its track does, and holds ids of it alone.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check(&self) -> Result<(), String> {
+        let single = |ids: &Option<Vec<u16>>| Some(ids.as_ref()?.iter().map(|id| vec![*id]).collect::<Vec<_>>());
+        let lists = [
+            (Track::Sequence, single(&self.sequence), sequence::SEQUENCE.len()),
+            (Track::Structure, single(&self.structure), N_STRUCTURE),
+            (Track::SecondaryStructure, single(&self.secondary_structure), N_SS8),
+            (Track::Sasa, single(&self.sasa), N_SASA),
+            (Track::Function, self.function.clone(), N_FUNCTION),
+            (Track::ResidueAnnotations, self.residue_annotations.clone(), N_RESIDUE),
+        ];
+        for (track, list, n_id) in lists {
+            let Some(list) = list else { continue };
+            let name = track_name(track);
+            let [first, last] = track.ends();
+            let is = |token: Option<&Token>, end: u16| token.is_some_and(|t| t.iter().all(|id| *id == end));
+            if list.len() < 3 || !is(list.first(), first) || !is(list.last(), last) {
+                return Err(format!(
+                    "tokens.{name}: a list begins with {first} and ends with {last}, with the residues between them"
+                ));
+            }
+            for (i, token) in list.iter().enumerate() {
+                if token.len() > track.depth() {
+                    return Err(format!(
+                        "tokens.{name}: entry {} has {} ids, a residue has {}",
+                        i + 1,
+                        token.len(),
+                        track.depth()
+                    ));
+                }
+                if let Some(id) = token.iter().find(|id| usize::from(**id) >= n_id) {
+                    return Err(format!("tokens.{name}: {id} in entry {} is no id: they are below {n_id}", i + 1));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts the tracks that are given in place of those of `tokens`.
@@ -127,6 +223,9 @@ impl TokenLists {
         tokens.sasa = of(&self.sasa, tokens.sasa.take());
         if let Some(function) = &self.function {
             tokens.set_track(Track::Function, function);
+        }
+        if let Some(sites) = &self.residue_annotations {
+            tokens.set_track(Track::ResidueAnnotations, sites);
         }
     }
 }
@@ -144,94 +243,23 @@ pub fn whole(backbones: &[Backbone]) -> Vec<Option<Backbone>> {
     backbones.iter().map(|atoms| is_whole(atoms).then_some(*atoms)).collect()
 }
 
-/// Reads the prompts of a file: FASTA (a prompt a record; `:` and `|` separate chains), PDB or mmCIF (`chain`, else the first),
-/// JSON (a document or a list of them).
-pub fn read(path: &Path, chain: Option<&str>) -> Result<Vec<Prompt>, Esm3Error> {
-    let bytes = std::fs::read(path).map_err(|source| Esm3Error::Read { path: path.to_owned(), source })?;
-    let fault = |problem: String| Esm3Error::File { path: path.to_owned(), problem };
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let text = || std::str::from_utf8(&bytes).map_err(|_| fault("is not UTF-8 text".to_owned()));
-    let mut prompts = match extension.as_str() {
-        "fasta" | "fa" | "faa" => of_fasta(text()?).map_err(fault)?,
-        "pdb" | "ent" | "cif" | "mmcif" => vec![of_structure(text()?, chain).map_err(fault)?],
-        "json" => of_json(text()?).map_err(fault)?,
-        _ => return Err(fault("is no .fasta, .pdb, .cif or .json file".to_owned())),
-    };
-    let n = prompts.len();
-    for (i, prompt) in prompts.iter_mut().enumerate() {
-        let default = if n == 1 { stem.clone() } else { format!("{stem}_{}", i + 1) };
-        prompt.document.name.get_or_insert(default);
-    }
-    Ok(prompts)
-}
-
-fn of_fasta(text: &str) -> Result<Vec<Prompt>, String> {
-    let records =
-        fasta::parse(text).map_err(|line| format!("line {line}: a sequence without a line of > before it"))?;
-    if records.is_empty() {
-        return Err("has no sequences".to_owned());
-    }
-    let prompt = |record: &fasta::Record<'_>| {
-        let name = record.header.split_whitespace().next().map(str::to_owned);
-        let document = Document { name, sequence: Some(record.sequence.replace(':', "|")), ..Document::default() };
-        Prompt { document, atoms: None }
-    };
-    Ok(records.iter().map(prompt).collect())
-}
-
-fn of_structure(text: &str, id: Option<&str>) -> Result<Prompt, String> {
-    let chains = coordinates::parse(text).map_err(|e| e.to_string())?;
-    let mut chains = chains.iter().filter(|chain| chain.residues.iter().any(|r| !r.hetero));
-    let ids = || chains.clone().map(|c| c.id.as_str()).collect::<Vec<_>>().join(", ");
-    let fault = format!("has no chain {}: it has {}", id.unwrap_or("of a polymer"), ids());
-    let chosen = chains.find(|c| id.is_none_or(|id| c.id == id)).ok_or(fault)?;
-    let Structure { sequence, backbone, has_atom } = Structure::new(chosen);
-    let document = Document { sequence: Some(sequence), ..Document::default() };
-    Ok(Prompt { document, atoms: Some((backbone, has_atom)) })
-}
-
-fn of_json(text: &str) -> Result<Vec<Prompt>, String> {
-    let wrong = |e: serde_json::Error| format!("is no ESM3 document: {e}");
-    let documents: Vec<Document> = match text.trim_start().starts_with('[') {
-        true => serde_json::from_str(text).map_err(wrong)?,
-        false => vec![serde_json::from_str(text).map_err(wrong)?],
-    };
-    if documents.is_empty() {
-        return Err("has no documents".to_owned());
-    }
-    let prompt = |document: Document| {
-        let missing = [[f32::NAN; 3]; 3];
-        let atoms = document.coordinates.as_ref().map(|residues| {
-            let backbones = residues.iter().map(|residue| residue.unwrap_or(missing)).collect();
-            (backbones, residues.iter().map(Option::is_some).collect())
-        });
-        Prompt { document, atoms }
-    };
-    Ok(documents.into_iter().map(prompt).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_result_is_a_prompt() {
-        let text = r#"{"sequence": "M_", "coordinates": [null, [[0,0,1],[0,0,2],[0,1.5,0]]], "plddt": [50, 60],
-            "ptm": 0.5, "entropy": {"structure": [0.5, null]}, "sample": 1, "seed": 4}"#;
-        let prompts = of_json(text).unwrap();
-        let (backbone, has_atom) = prompts[0].atoms.as_ref().unwrap();
-        assert!(backbone[0][0][0].is_nan() && backbone[1][2][1] == 1.5 && *has_atom == [false, true]);
-        let again = serde_json::to_string(&prompts[0].document).unwrap();
-        assert_eq!(of_json(&again).unwrap()[0].document, prompts[0].document);
-        assert_eq!(of_json(&format!("[{text}, {text}]")).unwrap().len(), 2);
-        assert!(of_json(r#"{"sequense": "M"}"#).unwrap_err().contains("sequense"));
-    }
-
-    #[test]
-    fn sequences_of_a_fasta_file() {
-        let prompts = of_fasta(">a b\nMK_\n>c\nA:C\n").unwrap();
-        assert_eq!((prompts[0].name(), prompts[1].document.sequence.as_deref()), ("a", Some("A|C")));
-        assert!(of_fasta("MK").unwrap_err().contains("line 1"));
+    fn tokens_that_are_none_are_named() {
+        for (text, expected) in [
+            (r#"{"sequence": [0, 5, 40, 2]}"#, "tokens.sequence: 40 in entry 3"),
+            (r#"{"structure": [4098, 4095, 2]}"#, "ends with 4097"),
+            (r#"{"sasa": []}"#, "tokens.sasa: a list begins with 0"),
+            (r#"{"function": [[0], [4, 4, 4, 4, 4, 4, 4, 4, 4], [0]]}"#, "entry 2 has 9 ids"),
+        ] {
+            let error = serde_json::from_str::<TokenLists>(text).unwrap().check().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let fine = r#"{"sequence": [0, 5, 32, 2], "structure": [4098, 1, 4096, 4097], "sasa": [0, 3, 18, 0]}"#;
+        assert_eq!(serde_json::from_str::<TokenLists>(fine).unwrap().check(), Ok(()));
+        assert_eq!([track_of("ss8"), track_of("residue_annotations")], [Some(Track::SecondaryStructure), None]);
     }
 }

@@ -1,18 +1,23 @@
 //! Jobs with ESM3: prompts in, proteins, representations or tokens out.
 pub mod document;
 pub mod generate;
+mod memory;
 pub mod models;
 pub mod output;
+pub mod prompts;
 pub mod represent;
+mod results;
+pub mod score;
+pub mod settings;
 
 use std::path::PathBuf;
 
 use super::store::StoreError;
 use crate::device::DeviceError;
 use crate::features::array::ArrayFileError;
-use crate::features::esm3::TrackError;
 use crate::features::esm3::function::AnnotationError;
 use crate::features::esm3::vocabulary::VocabularyError;
+use crate::features::esm3::{Track, TrackError};
 use crate::io::pdb::PdbError;
 use crate::models::esm3::generate::GenerateError;
 use crate::weights::WeightsError;
@@ -54,6 +59,18 @@ pub enum Esm3Error {
         name: String,
         /// What is wrong and what to do.
         problem: String,
+    },
+    /// A protein would not fit the memory.
+    #[error("{name}: needs about {needed:.1} GB, {available:.1} GB may be used; {remedy}")]
+    Memory {
+        /// The prompt.
+        name: String,
+        /// Estimated peak, in GB.
+        needed: f64,
+        /// What is free or allowed, in GB.
+        available: f64,
+        /// What to do about it.
+        remedy: String,
     },
     /// Weights could not be read.
     #[error(transparent)]
@@ -101,7 +118,16 @@ impl Esm3Error {
         move |e| Self::prompt(name, e)
     }
 
-    fn generate(name: &str) -> impl Fn(GenerateError) -> Self + '_ {
-        move |e| Self::prompt(name, e)
+    fn generate(name: &str, track: Track) -> impl Fn(GenerateError) -> Self + '_ {
+        move |e| Self::prompt(name, format!("{}: {e}", document::track_name(track)))
+    }
+
+    /// Does what went wrong concern every prompt?
+    pub fn stops_all(&self) -> bool {
+        let own = matches!(
+            self,
+            Self::Read { .. } | Self::File { .. } | Self::Prompt { .. } | Self::Memory { .. } | Self::Pdb(_)
+        );
+        !own
     }
 }

@@ -1,5 +1,9 @@
 //! Files of a protein: the document, FASTA, and the structure with O placed from its neighbours.
+use std::io;
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
 
 use super::Esm3Error;
 use super::document::Document;
@@ -8,7 +12,7 @@ use crate::features::esm3::structure::code;
 use crate::io::structure::{Atom, Chain, Entity, Origin, Structure};
 use crate::io::{mmcif, pdb};
 use crate::models::esm3::structure_decoder::oxygens;
-use crate::pipelines::output::{Format, pretty};
+use crate::pipelines::output::Format;
 use crate::pipelines::store;
 
 /// Ids of chains, in order.
@@ -16,28 +20,76 @@ const CHAIN_IDS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 /// Writes `<base>.fasta`, `<base>.cif` or `.pdb` where there is a structure, and `<base>.json` last; gives their paths.
 pub fn write(base: &Path, document: &Document, formats: &[Format]) -> Result<Vec<PathBuf>, Esm3Error> {
-    let name = base.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let path = |extension: &str| base.with_file_name(format!("{name}.{extension}"));
+    let name = name(base);
     let mut paths = Vec::new();
     let mut put = |extension: &str, bytes: &[u8]| {
-        store::write(&path(extension), bytes)?;
-        paths.push(path(extension));
+        let path = base.with_file_name(format!("{name}.{extension}"));
+        store::write(&path, bytes)?;
+        paths.push(path);
         Ok::<_, Esm3Error>(())
     };
     if let Some(sequence) = &document.sequence {
         put("fasta", format!(">{name}\n{sequence}\n").as_bytes())?;
     }
-    if let Some(structure) = structure(&name, document) {
-        for format in formats {
-            let text = match format {
-                Format::Cif => mmcif::format(&structure),
-                Format::Pdb => pdb::format(&structure)?,
-            };
-            put(format.extension(), text.as_bytes())?;
-        }
+    paths.extend(write_structures(base, document, formats)?);
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, FieldLines { depth: 0 });
+    document.serialize(&mut serializer).expect("a document is JSON");
+    bytes.push(b'\n');
+    let path = base.with_file_name(format!("{name}.json"));
+    store::write(&path, &bytes)?;
+    paths.push(path);
+    Ok(paths)
+}
+
+/// JSON with a line for each field of the outermost object.
+struct FieldLines {
+    depth: usize,
+}
+
+impl Formatter for FieldLines {
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        writer.write_all(b"{")
     }
-    let value = serde_json::to_value(document).expect("a document is JSON");
-    put("json", &pretty(&value))?;
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        writer.write_all(match (first, self.depth) {
+            (true, 1) => b"\n",
+            (false, 1) => b",\n",
+            (true, _) => b"",
+            (false, _) => b", ",
+        })
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(if self.depth == 0 { b"\n}" } else { b"}" })
+    }
+}
+
+fn name(base: &Path) -> String {
+    base.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes `<base>.cif` or `.pdb`, if the document has a whole structure; gives their paths.
+pub fn write_structures(base: &Path, document: &Document, formats: &[Format]) -> Result<Vec<PathBuf>, Esm3Error> {
+    let name = name(base);
+    let Some(structure) = structure(&name, document) else { return Ok(Vec::new()) };
+    let mut paths = Vec::new();
+    for format in formats {
+        let text = match format {
+            Format::Cif => mmcif::format(&structure),
+            Format::Pdb => pdb::format(&structure)?,
+        };
+        let path = base.with_file_name(format!("{name}.{}", format.extension()));
+        store::write(&path, text.as_bytes())?;
+        paths.push(path);
+    }
     Ok(paths)
 }
 
@@ -93,6 +145,24 @@ fn put_chain(s: &mut Structure, letters: &[char], residues: &[Backbone], plddt: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipelines::esm3::document::Function;
+
+    #[test]
+    fn each_field_has_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let document = Document {
+            name: Some("x".into()),
+            plddt: Some(vec![0.3, 99.]),
+            function: Some(vec![Function { label: "a".into(), start: 1, end: 2 }]),
+            ..Document::default()
+        };
+        write(&folder.path().join("x"), &document, &[]).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("x.json")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let function = "\"function\": [{\"label\": \"a\", \"start\": 1, \"end\": 2}],";
+        assert_eq!(lines, ["{", "\"name\": \"x\",", function, "\"plddt\": [0.3,99.0]", "}"]);
+        assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
+    }
 
     #[test]
     fn chains_are_split_at_breaks() {

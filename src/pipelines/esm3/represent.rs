@@ -2,8 +2,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Esm3Error;
-use super::document::{Document, Prompt, TRACKS, TokenLists, whole};
-use super::models::Models;
+use super::document::{Document, Prompt, TokenLists, track_name, whole};
+use super::models::{Models, Parts};
 use super::output;
 use crate::features::array::ArrayWriter;
 use crate::features::esm3::Track;
@@ -26,6 +26,7 @@ pub fn represent(prompt: &Prompt, wanted: &Wanted, models: &mut Models, out: &Pa
     let name = store::file_name(prompt.name());
     let tokens = models.encode(prompt, true)?;
     let batch = Batch::of(&[&tokens]).map_err(Esm3Error::track(prompt.name()))?;
+    models.estimate(&Parts::default())?.check(prompt.name(), batch.n())?;
     let trunk = models.trunk()?;
     let x = trunk.forward(&batch)?;
     let n = batch.n();
@@ -39,14 +40,13 @@ pub fn represent(prompt: &Prompt, wanted: &Wanted, models: &mut Models, out: &Pa
         }
         Wanted::Logits(tracks) => {
             for track in tracks {
-                let key = TRACKS.iter().find(|(t, _)| t == track).map_or("residue_annotations", |(_, key)| key);
                 let logits = trunk.logits(&x, *track)?.flatten_all()?.to_vec1::<f32>()?;
                 let width = logits.len() / n;
                 let shape = match track {
                     Track::Function => vec![n, track.depth(), width / track.depth()],
                     _ => vec![n, width],
                 };
-                arrays.f32(key, &shape, logits);
+                arrays.f32(track_name(*track), &shape, logits);
             }
             out.join(format!("{name}_logits.safetensors"))
         }

@@ -43,7 +43,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     write_by_way_of(&partial_name(path), path, bytes)
 }
 
-/// As [`write`], where other processes may write the same file at the same time with the same bytes, and may take away what looks
+/// As [`write()`], where other processes may write the same file at the same time with the same bytes, and may take away what looks
 /// like the rest of a killed process ([`remove_partial`]).
 pub fn write_shared(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let partial = partial_name_of_process(path);

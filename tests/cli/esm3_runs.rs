@@ -53,6 +53,12 @@ fn batches_orders_and_shards_change_nothing() {
     run(&prompts, &["-o", "some", "--batch-tokens", "40", "--threads", "1"]);
     assert!(files(&home.path("some")) == files(&home.path("all")), "a few samples at a time");
 
+    home.said(&["weights", "quantise", "esm3", "--bits", "4"]);
+    run(&prompts, &["-o", "four", "--dtype=int4"]);
+    run(&prompts, &["-o", "four_alone", "--dtype=int4", "--batch-tokens", "1"]);
+    assert!(samples(&home.path("four")) != all, "other weights");
+    assert!(files(&home.path("four_alone")) == files(&home.path("four")), "quantised, one sample at a time");
+
     let mut records: Vec<String> = PROMPTS.split('>').skip(1).map(|record| format!(">{record}")).collect();
     records.reverse();
     let reversed = home.write("r.fasta", &records.concat());

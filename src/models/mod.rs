@@ -3,4 +3,5 @@ pub mod af2;
 pub mod af3;
 pub mod esm3;
 pub mod openfold3;
+pub mod pxdesign;
 pub mod triangles;

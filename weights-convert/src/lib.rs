@@ -31,4 +31,4 @@ pub use file::{Header, TensorHeader, read_header, verify};
 pub use map::{Map, Named, Plan, Source};
 pub use number::Dtype;
 pub use quantise::{QuantiseOptions, QuantiseReport, quantise};
-pub use release::{Model, OPENFOLD3, Release};
+pub use release::{Model, OPENFOLD3, PXDESIGN, Release};

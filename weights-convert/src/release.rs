@@ -16,6 +16,8 @@ pub enum Model {
     AlphaFold2,
     /// ESM3-open: trunk, structure encoder, structure decoder or function decoder.
     Esm3,
+    /// PXDesign.
+    PxDesign,
 }
 
 /// A release whose weights can be converted.
@@ -40,13 +42,31 @@ pub const OPENFOLD3: Release = Release {
     config: include_str!("../maps/openfold3-0.5.json"),
 };
 
+/// PXDesign 0.1.0 (`pxdesign_v0.1.0.pt`).
+pub const PXDESIGN: Release = Release {
+    model: "pxdesign",
+    version: "0.1.0",
+    map: concat!(include_str!("../maps/protenix-layers.map"), include_str!("../maps/pxdesign-0.1.map")),
+    config: include_str!("../maps/pxdesign-0.1.json"),
+};
+
 /// The release of an open checkpoint, by its names and its version tensor, or why it is not supported.
 pub(crate) fn detect(model: Model, checkpoint: &mut Checkpoint) -> Result<&'static Release, Error> {
     match model {
         Model::OpenFold3 => openfold3(checkpoint),
         Model::AlphaFold2 => alphafold2::detect(checkpoint),
         Model::Esm3 => esm3::detect(checkpoint),
+        Model::PxDesign => pxdesign(checkpoint),
     }
+}
+
+fn pxdesign(checkpoint: &Checkpoint) -> Result<&'static Release, Error> {
+    let names: Vec<&str> = checkpoint.tensors().iter().map(|t| t.name()).collect();
+    if names.iter().any(|name| name.starts_with("design_condition_embedder.")) {
+        return Ok(&PXDESIGN);
+    }
+    let problem = format!("is not a checkpoint of PXDesign: it holds {}", list(&names, 5));
+    Err(Error::Unsupported { path: checkpoint.path().to_owned(), problem })
 }
 
 /// One pair norm before the token transformer: 0.5.0. One in each block: the previews, of which the first also has one

@@ -41,6 +41,10 @@ impl Model {
                 url: "https://storage.googleapis.com/alphafold/alphafold_params_2022-12-06.tar",
                 terms: "AlphaFold2, 15 parameter sets, 5.3 GB, by DeepMind: CC BY 4.0, https://creativecommons.org/licenses/by/4.0",
             },
+            Self::Pxdesign => Source {
+                url: "https://pxdesign.tos-cn-beijing.volces.com/release_model/pxdesign_v0.1.0.pt",
+                terms: "PXDesign 0.1.0, 0.6 GB, by ByteDance: Apache-2.0, https://github.com/bytedance/PXDesign",
+            },
         }
     }
 
@@ -48,6 +52,7 @@ impl Model {
     fn releases(self) -> Vec<(&'static str, String)> {
         match self {
             Self::Openfold3 => vec![(weights_convert::OPENFOLD3.model, weights_convert::OPENFOLD3.version.to_owned())],
+            Self::Pxdesign => vec![(weights_convert::PXDESIGN.model, weights_convert::PXDESIGN.version.to_owned())],
             Self::Af2 => {
                 let monomer = (1..=5).flat_map(|i| [("af2", format!("model_{i}")), ("af2", format!("model_{i}_ptm"))]);
                 monomer.chain((1..=5).map(|i| ("af2-multimer", format!("model_{i}_multimer_v3")))).collect()

@@ -19,7 +19,8 @@ use crate::models::esm3::structure_decoder::StructureDecoder;
 use crate::models::esm3::structure_encoder::StructureEncoder;
 use crate::models::esm3::trunk::Trunk;
 use crate::models::openfold3::OpenFold3;
-use crate::models::{af2, af3};
+use crate::models::pxdesign::PxDesign;
+use crate::models::{af2, af3, pxdesign};
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, demo, folder};
 
 /// Download, convert, list and verify model weights
@@ -55,7 +56,8 @@ pub(super) struct ConvertArgs {
     /// Model the checkpoint is of
     model: Checkpoint,
     /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt; for AlphaFold2 params_model_1_ptm.npz or
-    /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth
+    /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for
+    /// PXDesign pxdesign_v0.1.0.pt
     pub(super) checkpoint: PathBuf,
     #[command(flatten)]
     pub(super) how: How,
@@ -73,6 +75,7 @@ enum Checkpoint {
     Openfold3,
     Af2,
     Esm3,
+    Pxdesign,
 }
 
 /// How a checkpoint is converted.
@@ -96,6 +99,7 @@ pub(super) struct How {
 pub(super) enum Model {
     Openfold3,
     Af2,
+    Pxdesign,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -131,6 +135,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Checkpoint::Openfold3 => convert(Model::Openfold3, &args.checkpoint, &args.how),
             Checkpoint::Af2 => convert(Model::Af2, &args.checkpoint, &args.how),
             Checkpoint::Esm3 => esm3_weights::convert(&args),
+            Checkpoint::Pxdesign => convert(Model::Pxdesign, &args.checkpoint, &args.how),
         },
         Command::Quantise(args) => quantise::run(&args),
         Command::Verify { files } => verify_files(files),
@@ -143,6 +148,7 @@ pub(super) fn convert(model: Model, checkpoint: &Path, how: &How) -> Result<Exit
     let convert_one = |release, member| convert_one(model, checkpoint, how, release, member);
     match model {
         Model::Openfold3 => convert_one(&weights_convert::OPENFOLD3, None),
+        Model::Pxdesign => convert_one(&weights_convert::PXDESIGN, None),
         Model::Af2 if how.ignore_checksums => {
             Err(Usage("--ignore-checksums is for checkpoints of torch; those of AlphaFold2 have theirs".into()).into())
         }
@@ -223,6 +229,7 @@ impl Model {
         match self {
             Self::Openfold3 => weights_convert::Model::OpenFold3,
             Self::Af2 => weights_convert::Model::AlphaFold2,
+            Self::Pxdesign => weights_convert::Model::PxDesign,
         }
     }
 }
@@ -235,6 +242,7 @@ fn read_config(path: &Path, model: Model) -> Result<Sizes> {
     match model {
         Model::Openfold3 => read_sizes::<af3::config::Config>(path),
         Model::Af2 => read_sizes::<af2::config::Config>(path),
+        Model::Pxdesign => read_sizes::<pxdesign::config::Config>(path),
     }
 }
 
@@ -256,6 +264,7 @@ pub(super) fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Erro
         Some("esm3-structure-encoder") => drop(StructureEncoder::load(&weights.config()?, &weights)?),
         Some("esm3-structure-decoder") => drop(StructureDecoder::load(&weights.config()?, &weights)?),
         Some("esm3-function-decoder") => drop(FunctionDecoder::load(&weights.config()?, &weights)?),
+        Some("pxdesign") => drop(PxDesign::load(&weights.config()?, &weights)?),
         _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
     }
     Ok(())

@@ -16,6 +16,7 @@ mod features;
 mod layers;
 mod openfold3;
 mod outputs;
+mod pxdesign;
 mod pxdesign_features;
 mod rng;
 mod scores;

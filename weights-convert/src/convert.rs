@@ -69,7 +69,9 @@ pub struct Report {
 pub fn convert(source: &Path, target: &Path, mut options: Options<'_>) -> Result<Report, Error> {
     let started = Instant::now();
     let mut checkpoint = match options.model {
-        Model::OpenFold3 | Model::Esm3 | Model::PxDesign => Checkpoint::open(source, options.ignore_checksums)?,
+        Model::OpenFold3 | Model::Esm3 | Model::PxDesign | Model::Protenix => {
+            Checkpoint::open(source, options.ignore_checksums)?
+        }
         Model::AlphaFold2 => Checkpoint::open_npz(source, options.member)?,
     };
     let release = detect(options.model, &mut checkpoint)?;

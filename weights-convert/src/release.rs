@@ -3,6 +3,7 @@ use crate::alphafold2;
 use crate::error::list;
 use crate::esm3;
 use crate::number::Dtype;
+use crate::protenix;
 use crate::{Checkpoint, Error};
 
 /// A model whose checkpoints are read.
@@ -18,6 +19,8 @@ pub enum Model {
     Esm3,
     /// PXDesign.
     PxDesign,
+    /// Protenix: base, mini or mini with given positions, which the names tell.
+    Protenix,
 }
 
 /// A release whose weights can be converted.
@@ -57,6 +60,7 @@ pub(crate) fn detect(model: Model, checkpoint: &mut Checkpoint) -> Result<&'stat
         Model::AlphaFold2 => alphafold2::detect(checkpoint),
         Model::Esm3 => esm3::detect(checkpoint),
         Model::PxDesign => pxdesign(checkpoint),
+        Model::Protenix => protenix::detect(checkpoint),
     }
 }
 

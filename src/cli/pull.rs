@@ -37,6 +37,18 @@ impl Model {
                 url: "https://openfold3-data.s3.amazonaws.com/openfold3-parameters/of3-ob-2025-06-30-174k.pt",
                 terms: "OpenFold3 0.5.0, about 2 GB, by the OpenFold project: Apache-2.0, https://github.com/aqlaboratory/openfold-3",
             },
+            Self::ProtenixBase => Source {
+                url: "https://pxdesign.tos-cn-beijing.volces.com/release_model/protenix_base_default_v0.5.0.pt",
+                terms: "Protenix v0.5.0 base, 368 million parameters, by ByteDance: Apache-2.0, https://github.com/bytedance/Protenix",
+            },
+            Self::ProtenixMini => Source {
+                url: "https://pxdesign.tos-cn-beijing.volces.com/release_model/protenix_mini_default_v0.5.0.pt",
+                terms: "Protenix v0.5.0 mini, 134 million parameters, by ByteDance: Apache-2.0, https://github.com/bytedance/Protenix",
+            },
+            Self::ProtenixMiniTmpl => Source {
+                url: "https://pxdesign.tos-cn-beijing.volces.com/release_model/protenix_mini_tmpl_v0.5.0.pt",
+                terms: "Protenix v0.5.0 mini with given positions, 134 million parameters, by ByteDance: Apache-2.0, https://github.com/bytedance/Protenix",
+            },
             Self::Af2 => Source {
                 url: "https://storage.googleapis.com/alphafold/alphafold_params_2022-12-06.tar",
                 terms: "AlphaFold2, 15 parameter sets, 5.3 GB, by DeepMind: CC BY 4.0, https://creativecommons.org/licenses/by/4.0",
@@ -50,9 +62,14 @@ impl Model {
 
     /// Release names of all that the checkpoint holds.
     fn releases(self) -> Vec<(&'static str, String)> {
+        let [base, mini, tmpl] = &weights_convert::PROTENIX;
+        let one = |release: &'static weights_convert::Release| vec![(release.model, release.version.to_owned())];
         match self {
-            Self::Openfold3 => vec![(weights_convert::OPENFOLD3.model, weights_convert::OPENFOLD3.version.to_owned())],
-            Self::Pxdesign => vec![(weights_convert::PXDESIGN.model, weights_convert::PXDESIGN.version.to_owned())],
+            Self::Openfold3 => one(&weights_convert::OPENFOLD3),
+            Self::Pxdesign => one(&weights_convert::PXDESIGN),
+            Self::ProtenixBase => one(base),
+            Self::ProtenixMini => one(mini),
+            Self::ProtenixMiniTmpl => one(tmpl),
             Self::Af2 => {
                 let monomer = (1..=5).flat_map(|i| [("af2", format!("model_{i}")), ("af2", format!("model_{i}_ptm"))]);
                 monomer.chain((1..=5).map(|i| ("af2-multimer", format!("model_{i}_multimer_v3")))).collect()

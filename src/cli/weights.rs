@@ -19,6 +19,7 @@ use crate::models::esm3::structure_decoder::StructureDecoder;
 use crate::models::esm3::structure_encoder::StructureEncoder;
 use crate::models::esm3::trunk::Trunk;
 use crate::models::openfold3::OpenFold3;
+use crate::models::protenix::Protenix;
 use crate::models::pxdesign::PxDesign;
 use crate::models::{af2, af3, pxdesign};
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, demo, folder};
@@ -57,7 +58,8 @@ pub(super) struct ConvertArgs {
     model: Checkpoint,
     /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt; for AlphaFold2 params_model_1_ptm.npz or
     /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for
-    /// PXDesign pxdesign_v0.1.0.pt
+    /// PXDesign pxdesign_v0.1.0.pt; for Protenix protenix_base_default_v0.5.0.pt, protenix_mini_default_v0.5.0.pt or
+    /// protenix_mini_tmpl_v0.5.0.pt
     pub(super) checkpoint: PathBuf,
     #[command(flatten)]
     pub(super) how: How,
@@ -76,6 +78,7 @@ enum Checkpoint {
     Af2,
     Esm3,
     Pxdesign,
+    Protenix,
 }
 
 /// How a checkpoint is converted.
@@ -100,6 +103,9 @@ pub(super) enum Model {
     Openfold3,
     Af2,
     Pxdesign,
+    ProtenixBase,
+    ProtenixMini,
+    ProtenixMiniTmpl,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -136,6 +142,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Checkpoint::Af2 => convert(Model::Af2, &args.checkpoint, &args.how),
             Checkpoint::Esm3 => esm3_weights::convert(&args),
             Checkpoint::Pxdesign => convert(Model::Pxdesign, &args.checkpoint, &args.how),
+            Checkpoint::Protenix => convert(Model::ProtenixBase, &args.checkpoint, &args.how),
         },
         Command::Quantise(args) => quantise::run(&args),
         Command::Verify { files } => verify_files(files),
@@ -149,6 +156,9 @@ pub(super) fn convert(model: Model, checkpoint: &Path, how: &How) -> Result<Exit
     match model {
         Model::Openfold3 => convert_one(&weights_convert::OPENFOLD3, None),
         Model::Pxdesign => convert_one(&weights_convert::PXDESIGN, None),
+        Model::ProtenixBase | Model::ProtenixMini | Model::ProtenixMiniTmpl => {
+            convert_one(weights_convert::protenix_release(checkpoint, how.ignore_checksums)?, None)
+        }
         Model::Af2 if how.ignore_checksums => {
             Err(Usage("--ignore-checksums is for checkpoints of torch; those of AlphaFold2 have theirs".into()).into())
         }
@@ -230,6 +240,7 @@ impl Model {
             Self::Openfold3 => weights_convert::Model::OpenFold3,
             Self::Af2 => weights_convert::Model::AlphaFold2,
             Self::Pxdesign => weights_convert::Model::PxDesign,
+            Self::ProtenixBase | Self::ProtenixMini | Self::ProtenixMiniTmpl => weights_convert::Model::Protenix,
         }
     }
 }
@@ -240,7 +251,9 @@ pub(super) type Sizes = serde_json::Map<String, serde_json::Value>;
 /// The sizes in `path`, as they go into the file's metadata.
 fn read_config(path: &Path, model: Model) -> Result<Sizes> {
     match model {
-        Model::Openfold3 => read_sizes::<af3::config::Config>(path),
+        Model::Openfold3 | Model::ProtenixBase | Model::ProtenixMini | Model::ProtenixMiniTmpl => {
+            read_sizes::<af3::config::Config>(path)
+        }
         Model::Af2 => read_sizes::<af2::config::Config>(path),
         Model::Pxdesign => read_sizes::<pxdesign::config::Config>(path),
     }
@@ -260,6 +273,7 @@ pub(super) fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Erro
     let weights = Weights::open(path, &Device::Cpu)?;
     match weights.metadata("model") {
         Some("af2" | "af2-multimer") => drop(AlphaFold2::load(&weights.config()?, &weights)?),
+        Some(model) if model.starts_with("protenix") => drop(Protenix::load(&weights.config()?, &weights)?),
         Some("esm3") => drop(Trunk::load(&weights.config()?, &weights)?),
         Some("esm3-structure-encoder") => drop(StructureEncoder::load(&weights.config()?, &weights)?),
         Some("esm3-structure-decoder") => drop(StructureDecoder::load(&weights.config()?, &weights)?),

@@ -61,6 +61,12 @@ impl SwiGluTransition {
         })
     }
 
+    /// The update alone: `x` `[.., c]` -> the same shape.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let n = self.norm.forward(x)?;
+        self.out.forward(&elementwise::silu_gate(&self.a.forward(&n)?, &self.b.forward(&n)?)?)
+    }
+
     /// `add_to` in plain tensor operations.
     pub fn add_to_reference(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<()> {
         let n = self.norm.forward_reference(x)?;

@@ -164,6 +164,15 @@ impl<'a> Scorer<'a> {
     /// Confidence in the structure with the atoms at `positions` `[n_atom]`, in Å, from its logits `plddt` `[n_atom, n_bin]`
     /// and the errors of all rows.
     pub fn score(&self, positions: &[[f32; 3]], plddt: &[f32], errors: PairErrors) -> Confidence {
+        self.score_with(disorder(self.features, positions), positions, plddt, errors)
+    }
+
+    /// As [`score`](Self::score), without disorder, which is 0: as Protenix, whose ranking has no term of it.
+    pub fn score_ordered(&self, positions: &[[f32; 3]], plddt: &[f32], errors: PairErrors) -> Confidence {
+        self.score_with(0.0, positions, plddt, errors)
+    }
+
+    fn score_with(&self, disorder: f32, positions: &[[f32; 3]], plddt: &[f32], errors: PairErrors) -> Confidence {
         let (features, chains) = (self.features, &self.chains);
         assert_eq!(positions.len(), features.n_atom(), "a position for each atom");
         assert_eq!(errors.tm.len(), features.n_token(), "a row for each token");
@@ -172,7 +181,6 @@ impl<'a> Scorer<'a> {
         let framed = frame::has_frame(features, positions);
         let framed: Vec<bool> = framed.iter().zip(&features.token_mask).map(|(&f, &m)| f && m > 0.0).collect();
         let tm = TmScores::new(&tm, chains, &framed, &tm::ligand_chains(features, chains));
-        let disorder = disorder(features, positions);
         let has_clash = clash::has_clash(features, positions);
         let clash = if has_clash { 100.0 } else { 0.0 };
         Confidence {

@@ -150,3 +150,21 @@ fn esm3_is_converted() {
     let output = fold(&folder, &["weights", "convert", "esm3", &text]);
     assert_eq!(output.status.code(), Some(65), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Which of the releases a checkpoint is of, its names say.
+#[test]
+fn protenix_is_converted() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("weights");
+    let file =
+        |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/protenix").join(name).display().to_string();
+    let (checkpoint, config) = (file("tiny.pt"), file("tiny_config.json"));
+    let made = said(&folder, &["weights", "convert", "protenix", &checkpoint, "--config", &config]);
+    assert_eq!(made, format!("{}\n", folder.join("protenix-mini-tmpl-0.5.0.safetensors").display()));
+    let output = fold(&folder, &["weights", "convert", "protenix", &checkpoint]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("tiny.pt"), "{stderr}");
+    let output = fold(&folder, &["weights", "convert", "protenix", &fixture("tiny.pt")]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("is no checkpoint of Protenix"), "{stderr}");
+}

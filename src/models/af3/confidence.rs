@@ -178,18 +178,19 @@ impl ConfidenceHead {
         })
     }
 
-    /// A head with outputs for `max_atoms_per_token` atoms a token, of which each token's real ones are kept.
     fn per_atom(&self, head: &Head, s: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let (_, n, _) = s.dims3()?;
-        let logits = head.forward(s)?; // [1, n, max_atoms * bins]
-        let bins = logits.dim(2)? / self.max_atoms_per_token;
-        let logits = logits.reshape((n * self.max_atoms_per_token, bins))?;
-        let slots = batch.atoms.per_token.iter().enumerate();
-        let index: Vec<u32> =
-            slots.flat_map(|(t, &k)| (0..k).map(move |a| (t * self.max_atoms_per_token + a) as u32)).collect();
-        let n_atom = index.len();
-        logits.index_select(&Tensor::from_vec(index, n_atom, s.device())?, 0)?.unsqueeze(0)
+        of_real_atoms(&head.forward(s)?, self.max_atoms_per_token, batch)
     }
+}
+
+/// Of a head's `logits` `[1, n_token, max_atoms * bins]` those of each token's real atoms, `[1, n_atom, bins]`.
+pub fn of_real_atoms(logits: &Tensor, max_atoms: usize, batch: &Batch) -> Result<Tensor> {
+    let (_, n, c) = logits.dims3()?;
+    let slots = batch.atoms.per_token.iter().enumerate();
+    let index: Vec<u32> = slots.flat_map(|(t, &k)| (0..k).map(move |a| (t * max_atoms + a) as u32)).collect();
+    let n_atom = index.len();
+    let logits = logits.reshape((n * max_atoms, c / max_atoms))?;
+    logits.index_select(&Tensor::from_vec(index, n_atom, logits.device())?, 0)?.unsqueeze(0)
 }
 
 /// Squared lower edges of the distance bins, rounded as `torch.linspace` rounds: from both ends to the middle.

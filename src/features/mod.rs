@@ -6,5 +6,6 @@ pub mod esm3;
 pub mod msa;
 pub mod noise;
 pub mod pairing;
+pub mod protenix;
 pub mod pxdesign;
 pub mod template;

@@ -10,5 +10,6 @@ mod memory;
 pub mod output;
 pub mod predict;
 pub mod progress;
+pub mod protenix;
 pub mod shard;
 pub mod store;

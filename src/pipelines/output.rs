@@ -159,18 +159,36 @@ impl<'a> Scorer<'a> {
         plddt: &Tensor,
         pairs: &dyn Fn(Range<usize>) -> candle_core::Result<PairLogits>,
     ) -> candle_core::Result<Scored<'_>> {
-        let mut errors = PairErrors::default();
-        for rows in row_blocks(self.0.features().n_token(), ROW_CHANNELS) {
-            let n_row = rows.len();
-            let PairLogits { pae, pde } = pairs(rows)?;
-            self.0.add_rows(&mut errors, n_row, host(&pae)?.values(), host(&pde)?.values());
-        }
+        let errors = self.errors(pairs)?;
         Ok(Scored {
             features: self.0.features(),
             contact_probs: self.0.contact_probs(),
             confidence: self.0.score(positions, host(plddt)?.values(), errors),
             positions: positions.to_vec(),
         })
+    }
+
+    /// The confidence alone, without disorder.
+    pub fn score_ordered(
+        &self,
+        positions: &[[f32; 3]],
+        plddt: &Tensor,
+        pairs: &dyn Fn(Range<usize>) -> candle_core::Result<PairLogits>,
+    ) -> candle_core::Result<Confidence> {
+        Ok(self.0.score_ordered(positions, host(plddt)?.values(), self.errors(pairs)?))
+    }
+
+    fn errors(
+        &self,
+        pairs: &dyn Fn(Range<usize>) -> candle_core::Result<PairLogits>,
+    ) -> candle_core::Result<PairErrors> {
+        let mut errors = PairErrors::default();
+        for rows in row_blocks(self.0.features().n_token(), ROW_CHANNELS) {
+            let n_row = rows.len();
+            let PairLogits { pae, pde } = pairs(rows)?;
+            self.0.add_rows(&mut errors, n_row, host(&pae)?.values(), host(&pde)?.values());
+        }
+        Ok(errors)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::features::esm3::Track;
 use crate::models::esm3::sample::{Schedule, Settings, Strategy};
 use crate::pipelines::esm3::Esm3Error;
 use crate::pipelines::esm3::document::{Masks, Prompt};
-use crate::pipelines::esm3::generate::{self, BATCH_TOKENS, Plan, Request};
+use crate::pipelines::esm3::generate::{self, Plan, Request};
 use crate::pipelines::esm3::models::{FORMATS, Models};
 use crate::pipelines::esm3::prompts::{self, Named};
 use crate::pipelines::esm3::represent::{self, Wanted};
@@ -141,7 +141,7 @@ struct GenerateArgs {
     /// Make every n-th sample only, from the i-th, counted from 0; others make the rest, in the same folder
     #[arg(long, value_name = "I/N", default_value = "0/1")]
     shard: Shard,
-    /// Residues that are worked on together, at most [default: 4096, fewer where memory is short]
+    /// Residues that are worked on together, if memory allows [default: 1024 on the CPU, 4096 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: Option<u32>,
     /// Replace results that were made with other settings
@@ -376,7 +376,7 @@ fn generated(args: &GenerateArgs, task: Task) -> Result<ExitCode> {
         n_sample: args.n_samples as usize,
         seed: args.seed,
         shard: args.shard,
-        batch_tokens: args.batch_tokens.map_or(BATCH_TOKENS, |n| n as usize),
+        batch_tokens: args.batch_tokens.map(|n| n as usize),
         out: common.out.clone(),
         formats: common.format.clone(),
         overwrite: args.overwrite,

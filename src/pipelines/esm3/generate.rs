@@ -20,9 +20,6 @@ use crate::pipelines::progress::Progress;
 use crate::pipelines::shard::Shard;
 use crate::pipelines::store::{self, StoreError};
 
-/// Most tokens in a pass that nothing is gained beyond.
-pub const BATCH_TOKENS: usize = 4096;
-
 /// A prompt that was asked for, or why it cannot be used.
 #[derive(Debug)]
 pub struct Request {
@@ -45,8 +42,8 @@ pub struct Plan {
     pub seed: u32,
     /// Which samples to make: they are counted prompt by prompt.
     pub shard: Shard,
-    /// Most tokens in a pass.
-    pub batch_tokens: usize,
+    /// Most tokens in a pass, if not what is best for the device.
+    pub batch_tokens: Option<usize>,
     /// Folder for the results.
     pub out: PathBuf,
     /// Structure files to write.
@@ -136,7 +133,7 @@ pub fn run(
         return Err(e);
     }
     let longest = jobs.iter().filter(|job| job.failure.is_none()).map(Job::n_token).max().unwrap_or(0);
-    let batch_tokens = estimate.batch_tokens(longest).min(plan.batch_tokens);
+    let batch_tokens = estimate.batch_tokens(longest, plan.batch_tokens);
     fill(plan, &mut jobs, batch_tokens, models, progress)?;
     results::write_table(&plan.out, jobs.iter().filter(|job| job.failure.is_none()).map(|job| &job.samples))?;
     let failed = failed(jobs, failures, only)?;
@@ -253,6 +250,7 @@ fn fill(
             let job = &jobs[i];
             if job.failure.is_none() {
                 if begun.insert(i) {
+                    store::remove_partial(&job.samples.folder, &|name| name == "run.json")?;
                     store::write_shared(&job.samples.folder.join("run.json"), &pretty(&job.settings))?;
                 }
                 batch.push(Sample::new(plan, job, i, sample)?);
@@ -350,7 +348,7 @@ fn foresee(plan: &Plan, job: &Job<'_>, estimate: &Estimate) -> Value {
         "missing": job.missing(plan).map_or(plan.n_sample, |missing| missing.len()),
         "estimated_peak_bytes": estimate.peak(job.n_token(), job.n_token()),
         "available_bytes": estimate.available,
-        "samples_together": estimate.batch_tokens(job.n_token()).min(plan.batch_tokens) / job.n_token(),
+        "samples_together": (estimate.batch_tokens(job.n_token(), plan.batch_tokens) / job.n_token()).max(1),
         "fits": job.failure.is_none(),
     })
 }

@@ -1,6 +1,7 @@
 //! How much memory generating takes, before it is begun.
+use candle_core::Device;
+
 use super::Esm3Error;
-use super::generate::BATCH_TOKENS;
 use crate::models::esm3::config::TrunkConfig;
 use crate::models::esm3::tracks::{N_CODE, N_FUNCTION};
 
@@ -9,6 +10,10 @@ const FLOAT: u64 = size_of::<f32>() as u64;
 const BASE: u64 = 192 << 20;
 /// Of a pair of residues: the aligned error, its value and text in the document.
 const PAIR_BYTES: u64 = 64;
+
+/// Tokens in a pass on the CPU and on a GPU beyond which little is gained: the weights are read once a pass, which is then a small
+/// part of the time of the arithmetic. More would be lost with a killed run.
+const BATCH_TOKENS: [usize; 2] = [1024, 4096];
 
 /// Memory of a job.
 #[derive(Debug, Clone, Copy)]
@@ -19,11 +24,13 @@ pub struct Estimate {
     pub token_bytes: u64,
     /// What may be used; `None` where the system does not tell.
     pub available: Option<u64>,
+    /// Tokens in a pass that nothing speaks against, if they fit.
+    pub wanted_tokens: usize,
 }
 
 impl Estimate {
-    /// Of a trunk of these sizes, with `weight_bytes` of all parts; no more than `available` may be used.
-    pub fn new(c: &TrunkConfig, weight_bytes: u64, available: Option<u64>) -> Self {
+    /// Of a trunk of these sizes on a device, with `weight_bytes` of all parts; no more than `available` may be used.
+    pub fn new(c: &TrunkConfig, device: &Device, weight_bytes: u64, available: Option<u64>) -> Self {
         let (width, hidden) = (c.c as u64, c.c_transition as u64);
         // Queries, keys and values, the first two turned, what is attended to, the update.
         let attention = 9 * width;
@@ -33,7 +40,8 @@ impl Estimate {
         let head = 2 * width + 3 * N_CODE.max(8 * N_FUNCTION) as u64;
         let layers = attention.max(geometric).max(transition).max(head);
         // The representation, and the tracks that it is made of.
-        Self { weight_bytes, token_bytes: FLOAT * (2 * width + layers), available }
+        let wanted_tokens = BATCH_TOKENS[usize::from(!device.is_cpu())];
+        Self { weight_bytes, token_bytes: FLOAT * (2 * width + layers), available, wanted_tokens }
     }
 
     /// The most bytes that are held at any time, of passes of `n_token` tokens, the longest protein having `longest`.
@@ -42,11 +50,12 @@ impl Estimate {
         self.weight_bytes + BASE + n_token as u64 * self.token_bytes + pairs * PAIR_BYTES
     }
 
-    /// Tokens of a pass that fit, no more than are of use, where the longest protein has `longest`.
-    pub fn batch_tokens(&self, longest: usize) -> usize {
-        let Some(available) = self.available else { return BATCH_TOKENS };
+    /// Tokens of a pass, as many as are wanted (or `wanted`) and fit, where the longest protein has `longest`.
+    pub fn batch_tokens(&self, longest: usize, wanted: Option<usize>) -> usize {
+        let wanted = wanted.unwrap_or(self.wanted_tokens);
+        let Some(available) = self.available else { return wanted };
         let free = available.saturating_sub(self.peak(0, longest));
-        usize::try_from(free / self.token_bytes.max(1)).unwrap_or(BATCH_TOKENS).min(BATCH_TOKENS)
+        usize::try_from(free / self.token_bytes.max(1)).unwrap_or(wanted).min(wanted)
     }
 
     /// The most tokens, up to `most`, of a protein that takes no more than `available` bytes.
@@ -83,14 +92,15 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let trunk: TrunkConfig = serde_json::from_str(weights_convert::ESM3[0].config).unwrap();
-        let of = |available| Estimate::new(&trunk, 8 << 30, available);
+        let of = |available| Estimate::new(&trunk, &Device::Cpu, 8 << 30, available);
         assert!(of(Some(9 << 30)).check("p", 300).is_ok() && of(None).check("p", 300_000).is_ok());
         let error = of(Some(9 << 30)).check("p", 9000).unwrap_err().to_string();
         assert!(error.starts_with("p: ") && error.contains("residues fit"), "{error}");
         let error = of(Some(8 << 30)).check("p", 9).unwrap_err().to_string();
         assert!(error.contains("larger machine"), "{error}");
-        let n = of(Some((8 << 30) + (320 << 20))).batch_tokens(300);
-        assert!((500..2500).contains(&n), "{n}");
-        assert_eq!((of(Some(1 << 20)).batch_tokens(9), of(None).batch_tokens(9)), (0, BATCH_TOKENS));
+        let n = of(Some((8 << 30) + (240 << 20))).batch_tokens(100, None);
+        assert!((400..1000).contains(&n), "{n}");
+        assert_eq!((of(Some(1 << 20)).batch_tokens(9, None), of(None).batch_tokens(9, None)), (0, 1024));
+        assert_eq!(of(Some(12 << 30)).batch_tokens(100, Some(5000)), 5000);
     }
 }

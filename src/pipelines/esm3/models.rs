@@ -110,7 +110,7 @@ impl Models {
         }
         let free = crate::device::memory().map(|memory| memory.available);
         let available = self.max_memory.into_iter().chain(free).min();
-        Ok(Estimate::new(&self.weights(TRUNK)?.config()?, bytes, available))
+        Ok(Estimate::new(&self.weights(TRUNK)?.config()?, &self.device, bytes, available))
     }
 
     /// Checksums of the trunk's weights, for `run.json`.

@@ -28,7 +28,7 @@ pub fn score(prompt: &Prompt, models: &mut Models, out: &Path) -> Result<(Value,
         return Err(Esm3Error::prompt(prompt.name(), "has no amino acid to score"));
     }
     let mut found = vec![None; n - 2];
-    for places in places.chunks((estimate.batch_tokens(n) / n).max(1)) {
+    for places in places.chunks((estimate.batch_tokens(n, None) / n).max(1)) {
         for (place, value) in places.iter().zip(likelihoods(&tokens, ids, places, models)?) {
             found[place - 1] = Some(value);
         }

@@ -5,30 +5,30 @@ use std::process::ExitCode;
 use super::exit::Usage;
 use super::ui::{self, Terminal};
 use crate::device::DeviceChoice;
-use crate::pipelines::bench::{Row, af2, openfold3};
+use crate::pipelines::bench::{Row, af2, openfold3, pxdesign};
 
 /// Time, arithmetic and memory of each stage of a prediction
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// openfold3, af2, or untrained: the small random model
+    /// openfold3, af2, pxdesign, or untrained: the small random model
     #[arg(value_name = "MODEL", default_value = "openfold3")]
     model: String,
-    /// Lengths of the chains that are predicted
+    /// Lengths of the chains that are predicted; of pxdesign tokens of target and binder together
     #[arg(long, value_name = "N,N,..", value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Vec<u32>,
-    /// Rows of the alignment
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    msa_rows: u32,
-    /// Structures denoised together; not of af2 [default: 1]
+    /// Rows of the alignment; not of pxdesign [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    msa_rows: Option<u32>,
+    /// Structures denoised together; not of af2 [default: 1, of pxdesign 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     n_samples: Option<u32>,
-    /// Passes through the trunk
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    n_cycles: u32,
+    /// Passes through the trunk; not of pxdesign [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    n_cycles: Option<u32>,
     /// Denoising steps; not of af2 [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     n_steps: Option<u32>,
-    /// Fewer blocks of the deep stacks (Pairformer and token transformer, Evoformer), for a quick look or a measurement of
+    /// Fewer blocks of the deep stacks (Pairformer, token transformer, Evoformer), for a quick look or a measurement of
     /// memory
     #[arg(long, value_name = "N", conflicts_with = "weights", value_parser = clap::value_parser!(u32).range(1..))]
     n_blocks: Option<u32>,
@@ -49,12 +49,10 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut terminal = Terminal::new(args.json);
-    let rows = if args.model == "af2" {
-        let plan = args.af2()?;
-        af2::bench(&plan, &mut terminal)
-    } else {
-        let plan = args.openfold3()?;
-        openfold3::bench(&plan, &mut terminal)
+    let rows = match args.model.as_str() {
+        "af2" => af2::bench(&args.af2()?, &mut terminal),
+        "pxdesign" => pxdesign::bench(&args.pxdesign()?, &mut terminal),
+        _ => openfold3::bench(&args.openfold3()?, &mut terminal),
     };
     terminal.finish();
     let rows = rows?;
@@ -75,8 +73,22 @@ impl Args {
                 None => af2::BenchWeights::Random(self.n_blocks.map(count)),
             },
             n_res: self.tokens.iter().copied().map(count).collect(),
-            n_row: count(self.msa_rows),
-            n_cycle: count(self.n_cycles),
+            n_row: count(self.msa_rows.unwrap_or(1)),
+            n_cycle: count(self.n_cycles.unwrap_or(1)),
+            device: self.device,
+        })
+    }
+
+    fn pxdesign(&self) -> anyhow::Result<pxdesign::Plan> {
+        if self.msa_rows.is_some() || self.n_cycles.is_some() {
+            return Err(Usage("bench pxdesign takes no --msa-rows and no --n-cycles".to_owned()).into());
+        }
+        Ok(pxdesign::Plan {
+            weights: self.weights.clone(),
+            n_block: self.n_blocks.map(count),
+            n_token: self.tokens.iter().copied().map(count).collect(),
+            n_sample: count(self.n_samples.unwrap_or(4)),
+            n_step: count(self.n_steps.unwrap_or(5)),
             device: self.device,
         })
     }
@@ -91,15 +103,17 @@ impl Args {
                 return Err(Usage("bench untrained takes no --weights and no --n-blocks".to_owned()).into());
             }
             (other, ..) => {
-                return Err(Usage(format!("bench {other:?}: the models are openfold3, af2 and untrained")).into());
+                return Err(
+                    Usage(format!("bench {other:?}: the models are openfold3, af2, pxdesign and untrained")).into()
+                );
             }
         };
         Ok(openfold3::Plan {
             weights,
             n_token: self.tokens.iter().copied().map(count).collect(),
-            n_row: count(self.msa_rows),
+            n_row: count(self.msa_rows.unwrap_or(1)),
             n_sample: count(self.n_samples.unwrap_or(1)),
-            n_cycle: count(self.n_cycles),
+            n_cycle: count(self.n_cycles.unwrap_or(1)),
             n_step: count(self.n_steps.unwrap_or(5)),
             device: self.device,
         })

@@ -72,6 +72,20 @@ fn rows_of_alphafold2() {
 }
 
 #[test]
+fn rows_of_a_design() {
+    let output = bench("pxdesign --tokens 12 --n-samples 2 --n-steps 3 --n-blocks 1 --json");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("a JSON line")).collect();
+    let stages: Vec<_> = rows.iter().map(|row| (row["stage"].as_str(), row["calls"].as_u64())).collect();
+    assert_eq!(stages, [(Some("conditioning"), Some(1)), (Some("denoising step"), Some(3))]);
+    for row in rows {
+        assert_eq!((&row["model"], &row["tokens"]), (&Value::from("pxdesign"), &Value::from(12)), "{row}");
+        assert!(row["seconds"].as_f64() > Some(0.0) && row["gflop"].as_f64() > Some(0.0), "{row}");
+    }
+}
+
+#[test]
 fn a_table_by_default() {
     let output = bench("untrained --tokens 10 --n-steps 1");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -87,6 +101,7 @@ fn options_that_do_not_go_together() {
         ("--weights w.safetensors --n-blocks 2", "--n-blocks"),
         ("--tokens 0", "0"),
         ("af2 --n-steps 3", "--n-steps"),
+        ("pxdesign --msa-rows 3", "--msa-rows"),
         ("af2 --weights w.safetensors --n-blocks 2", "--n-blocks"),
     ] {
         let output = bench(arguments);

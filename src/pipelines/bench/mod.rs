@@ -1,6 +1,7 @@
 //! Time, arithmetic and memory of each stage of a prediction on this machine.
 pub mod af2;
 pub mod openfold3;
+pub mod pxdesign;
 
 use serde_json::{Value, json};
 

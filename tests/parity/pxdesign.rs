@@ -170,10 +170,10 @@ impl Case {
         Schedule { levels: self.model.config.sampling, n_step: N_STEP, step_scale }
     }
 
-    /// Coordinates of `samples` in one batch, as bits can be compared; `after_step` as in the sampler.
-    fn sampled(&self, samples: impl IntoIterator<Item = usize>) -> Result<Vec<Vec<[f32; 3]>>> {
+    /// Coordinates of `samples` in one batch.
+    fn sampled(&self, samples: impl IntoIterator<Item = usize>, n_step: usize) -> Result<Vec<Vec<[f32; 3]>>> {
         let conditions = self.model.condition(&self.features, &self.batch)?;
-        let schedule = self.schedule(Course::Const, 2.5, 2.5);
+        let schedule = Schedule { n_step, ..self.schedule(Course::Const, 2.5, 2.5) };
         match sample(&conditions, &schedule, &mut Draws::of(samples), &mut |_| ControlFlow::Continue(()))? {
             ControlFlow::Continue(x) => Ok(x),
             ControlFlow::Break(()) => anyhow::bail!("broken off"),
@@ -285,7 +285,7 @@ fn trajectory(case: &Case) -> Result<()> {
     let levels = case.schedule(Course::Const, 2.5, 2.5).noise_levels();
     case.check("schedule", &Tensor::new(levels, &Device::Cpu)?)?;
     let want = case.get("coordinate")?;
-    let worst = apart(&case.sampled(0..want.dim(0)?)?, &want)?;
+    let worst = apart(&case.sampled(0..want.dim(0)?, N_STEP)?, &want)?;
     println!("{}.coordinate: {worst:.2e} A", case.name);
     ensure!(worst <= COORDINATES, "{}: coordinates differ by {worst} A", case.name);
     Ok(())
@@ -321,12 +321,10 @@ macro_rules! cases {
 cases!(crop, peptide, pdbinput);
 
 /// A sample has the same bits alone and among any others.
-#[test]
-fn samples_do_not_depend_on_their_batch() -> Result<()> {
-    let case = Case::small("pdbinput")?;
-    let alone = (0..4).map(|k| Ok(case.sampled([k])?.remove(0))).collect::<Result<Vec<_>>>()?;
+fn alone_and_together(case: &Case, n_step: usize) -> Result<()> {
+    let alone = (0..4).map(|k| Ok(case.sampled([k], n_step)?.remove(0))).collect::<Result<Vec<_>>>()?;
     for batch in [vec![0, 1], vec![3, 1], vec![2, 1, 0], vec![1, 0, 3, 2]] {
-        for (k, x) in batch.iter().zip(case.sampled(batch.clone())?) {
+        for (k, x) in batch.iter().zip(case.sampled(batch.clone(), n_step)?) {
             let same = x.as_flattened().iter().zip(alone[*k].as_flattened()).all(|(a, b)| a.to_bits() == b.to_bits());
             ensure!(same, "sample {k} of {batch:?} is not what it is alone");
         }
@@ -335,13 +333,22 @@ fn samples_do_not_depend_on_their_batch() -> Result<()> {
     Ok(())
 }
 
-/// Nor on the number of threads.
 #[test]
-fn samples_do_not_depend_on_the_threads() -> Result<()> {
-    let case = Case::small("pdbinput")?;
-    let with = |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build()?.install(|| case.sampled([0, 1]));
+fn samples_do_not_depend_on_their_batch() -> Result<()> {
+    alone_and_together(&Case::small("pdbinput")?, N_STEP)
+}
+
+/// With one thread and with three.
+fn on_threads(case: &Case, n_step: usize) -> Result<()> {
+    let with =
+        |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).build()?.install(|| case.sampled([0, 1], n_step));
     ensure!(with(1)? == with(3)?, "one thread and three differ");
     Ok(())
+}
+
+#[test]
+fn samples_do_not_depend_on_the_threads() -> Result<()> {
+    on_threads(&Case::small("pdbinput")?, N_STEP)
 }
 
 #[test]
@@ -416,5 +423,7 @@ fn full_size() -> Result<()> {
     condition_embedder(&case)?;
     inside_the_denoiser(&case)?;
     denoiser_calls(&case)?;
-    trajectory(&case)
+    trajectory(&case)?;
+    alone_and_together(&case, 2)?;
+    on_threads(&case, 2)
 }

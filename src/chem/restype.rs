@@ -9,6 +9,8 @@ pub const UNKNOWN: u8 = 20;
 pub const GAP: u8 = 31;
 /// Letters of restypes 0-20.
 pub const LETTERS: [u8; 21] = *b"ARNDCQEGHILKMFPSTWYVX";
+/// Letters in ProteinMPNN's order; the last is unknown.
+pub const MPNN_LETTERS: [u8; 21] = *b"ACDEFGHIKLMNPQRSTVWYX";
 /// Component codes of restypes 0-20.
 pub const CODES: [&str; 21] = [
     "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE", "LEU", "LYS", "MET", "PHE", "PRO", "SER",

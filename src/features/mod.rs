@@ -3,6 +3,7 @@ pub mod af2;
 pub mod af3;
 pub mod array;
 pub mod esm3;
+pub mod mpnn;
 pub mod msa;
 pub mod noise;
 pub mod pairing;

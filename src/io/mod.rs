@@ -1,5 +1,6 @@
 //! Bytes to plain structs and back; no chemistry, no tensors.
 pub mod a3m;
+pub mod backbone;
 pub mod cif;
 pub mod colabfold;
 pub mod confidence;

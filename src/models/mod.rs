@@ -2,6 +2,7 @@
 pub mod af2;
 pub mod af3;
 pub mod esm3;
+pub mod mpnn;
 pub mod openfold3;
 pub mod protenix;
 pub mod pxdesign;

@@ -18,6 +18,7 @@ mod pair_average;
 mod peak;
 mod point_attention;
 mod rope;
+mod rows;
 #[cfg(test)]
 mod testing;
 mod transition;
@@ -44,6 +45,7 @@ pub use pair_average::PairWeightedAverage;
 pub use peak::measured_gemm_peak;
 pub use point_attention::{PointAttended, PointAttention};
 pub use rope::{Rope, RopeAttention, norm_rotate, norm_rotate_reference, same_sequence_bias};
+pub use rows::{RowLinear, gelu_rows};
 pub use transition::{ReluTransition, SwiGluTransition};
 pub use triangle_attention::{BiasOrder, Node, TriangleAttention};
 pub use triangle_multiplication::{Edges, TriangleMultiplication};

@@ -1,5 +1,7 @@
 //! What the integration tests share: golden files, comparison, the converted small model.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+pub mod mpnn;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

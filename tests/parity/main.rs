@@ -14,6 +14,7 @@ mod esm3;
 mod esm3_generate;
 mod features;
 mod layers;
+mod mpnn;
 mod openfold3;
 mod outputs;
 mod protenix;

@@ -5,6 +5,7 @@
 //! | dict of tensors (the published files) | all |
 //! | dict with `ema` (training checkpoint of Lightning or DeepSpeed) | `ema.params`, the averaged weights |
 //! | dict with `state_dict`, `module` or `model`, no `ema` | these, without the prefix `model.` or `module.` |
+//! | dict with `model_state_dict` (ProteinMPNN) | these; the numbers beside them are kept |
 //! | folder with a file `latest` (DeepSpeed) | `<latest>/mp_rank_00_model_states.pt`, one of the above |
 //! | `.npz` of a JAX model, alone or in a tar archive | all; `scope//name` is called `scope.name`, `/` is `.` |
 use std::fs;
@@ -49,6 +50,7 @@ pub struct Checkpoint {
     member: Option<String>,
     data: Data,
     tensors: Vec<Tensor>,
+    numbers: Vec<(String, f64)>,
 }
 
 /// Where the numbers are.
@@ -80,14 +82,16 @@ impl Checkpoint {
             };
             tensors.push(Tensor { name: name.to_owned(), view: view.clone() });
         }
-        Ok(Self { path, member: None, data: Data::Torch { archive, last: None }, tensors })
+        let numbers = numbers(&pickle);
+        Ok(Self { path, member: None, data: Data::Torch { archive, last: None }, tensors, numbers })
     }
 
     /// Opens an `.npz` file, or the one called `member` in the tar archive `path`.
     pub fn open_npz(path: &Path, member: Option<&str>) -> Result<Self, Error> {
         let mut npz = Npz::open(path, member)?;
         let tensors = npz.tensors()?.into_iter().map(|(name, view)| Tensor { name, view }).collect();
-        Ok(Self { path: path.to_owned(), member: member.map(str::to_owned), data: Data::Numpy(npz), tensors })
+        let data = Data::Numpy(npz);
+        Ok(Self { path: path.to_owned(), member: member.map(str::to_owned), data, tensors, numbers: Vec::new() })
     }
 
     /// The file that is read: `path` of [`Checkpoint::open`], or the file in that folder.
@@ -109,6 +113,11 @@ impl Checkpoint {
     /// The weights, in the order of the file.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
+    }
+
+    /// A number that stands beside the weights, such as how many neighbours a residue has.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        self.numbers.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
     }
 
     /// The numbers of the `index`th tensor: little-endian, row-major, in the format of the checkpoint.
@@ -172,7 +181,8 @@ fn weights(pickle: &Pickle) -> Result<Vec<(&str, &Value)>, String> {
         return Err(format!("holds {} instead of a dict of tensors: not a file of weights", root.kind()));
     };
     let found = |dict| pickle.entries(dict).collect::<Vec<_>>();
-    let wrapped = ["state_dict", "module", "model"].into_iter().find_map(|key| pickle.item(root, key));
+    let wrappers = ["state_dict", "module", "model", "model_state_dict"];
+    let wrapped = wrappers.into_iter().find_map(|key| pickle.item(root, key));
     if let Some(ema) = pickle.item(root, "ema") {
         return match pickle.item(ema, "params") {
             Some(params @ Value::Dict(_)) => Ok(found(params)),
@@ -182,6 +192,16 @@ fn weights(pickle: &Pickle) -> Result<Vec<(&str, &Value)>, String> {
     let Some(state) = wrapped else { return Ok(found(root)) };
     let bare = |name| ["model.", "module."].iter().find_map(|prefix| str::strip_prefix(name, prefix)).unwrap_or(name);
     Ok(found(state).into_iter().map(|(name, value)| (bare(name), value)).collect())
+}
+
+/// The numbers at the root.
+fn numbers(pickle: &Pickle) -> Vec<(String, f64)> {
+    let number = |(name, value): (&str, &Value)| match value {
+        Value::Int(n) => Some((name.to_owned(), *n as f64)),
+        Value::Fraction(x) => Some((name.to_owned(), *x)),
+        _ => None,
+    };
+    pickle.entries(pickle.root()).filter_map(number).collect()
 }
 
 /// The file of a DeepSpeed folder that holds the averaged weights.

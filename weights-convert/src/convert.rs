@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::file::{TensorHeader, UNKNOWN_SHA256, Writer, sha256_from};
 use crate::map::{Map, Plan, Source};
+use crate::mpnn;
 use crate::number::{Dtype, Unfit, round};
 use crate::release::{Model, Release, detect};
 use crate::section::Section;
@@ -69,7 +70,7 @@ pub struct Report {
 pub fn convert(source: &Path, target: &Path, mut options: Options<'_>) -> Result<Report, Error> {
     let started = Instant::now();
     let mut checkpoint = match options.model {
-        Model::OpenFold3 | Model::Esm3 | Model::PxDesign | Model::Protenix => {
+        Model::OpenFold3 | Model::Esm3 | Model::PxDesign | Model::Protenix | Model::ProteinMpnn { .. } => {
             Checkpoint::open(source, options.ignore_checksums)?
         }
         Model::AlphaFold2 => Checkpoint::open_npz(source, options.member)?,
@@ -80,7 +81,7 @@ pub fn convert(source: &Path, target: &Path, mut options: Options<'_>) -> Result
 
     let path = checkpoint.path().to_owned();
     let file = checkpoint.section()?;
-    let mut metadata = metadata(checkpoint.file_name(), release, &options);
+    let mut metadata = metadata(&checkpoint, release, &options);
     let mut writer = Writer::create(target, &metadata, &tensors)?;
     let stop = AtomicBool::new(false);
     let written = thread::scope(|scope| {
@@ -162,14 +163,18 @@ fn headers(checkpoint: &Checkpoint, plan: &Plan, dtype: Dtype) -> Result<Vec<Ten
     Ok(headers)
 }
 
-fn metadata(source_file: String, release: &Release, options: &Options<'_>) -> Vec<(&'static str, String)> {
-    let config = options.config.clone().unwrap_or_else(|| serde_json::from_str(release.config).expect("tested"));
+fn metadata(checkpoint: &Checkpoint, release: &Release, options: &Options<'_>) -> Vec<(&'static str, String)> {
+    let mut config: Json<String, Value> =
+        options.config.clone().unwrap_or_else(|| serde_json::from_str(release.config).expect("tested"));
+    if let Some(n) = mpnn::neighbours(checkpoint) {
+        config.insert("n_neighbour".to_owned(), n.into());
+    }
     vec![
         ("format_version", FORMAT_VERSION.to_owned()),
         ("model", release.model.to_owned()),
         ("release", release.version.to_owned()),
         ("config", Value::Object(config).to_string()),
-        ("source_file", source_file),
+        ("source_file", checkpoint.file_name()),
         ("source_sha256", UNKNOWN_SHA256.to_owned()),
         ("data_sha256", UNKNOWN_SHA256.to_owned()),
         ("converter", converter()),

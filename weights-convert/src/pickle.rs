@@ -33,8 +33,9 @@ pub(crate) struct View {
 pub(crate) enum Value {
     None,
     Int(i64),
+    Fraction(f64),
     Text(String),
-    /// Truth values, fractions, bytes, whole numbers beyond 64 bits: of no use here.
+    /// Truth values, bytes, whole numbers beyond 64 bits, fractions in decimal text: of no use here.
     Other,
     List(Vec<Id>),
     Tuple(Vec<Id>),
@@ -113,7 +114,7 @@ impl Value {
     pub fn kind(&self) -> String {
         match self {
             Self::None => "None".into(),
-            Self::Int(_) => "a number".into(),
+            Self::Int(_) | Self::Fraction(_) => "a number".into(),
             Self::Text(_) => "a text".into(),
             Self::Other => "a setting".into(),
             Self::List(_) | Self::Tuple(_) => "a list".into(),
@@ -246,8 +247,8 @@ impl<'a> Machine<'a> {
                     self.push(Value::Other);
                 }
                 b'G' => {
-                    self.take(8)?; // BINFLOAT
-                    self.push(Value::Other);
+                    let fraction = f64::from_be_bytes(self.array()?); // BINFLOAT
+                    self.push(Value::Fraction(fraction));
                 }
                 b'S' => {
                     let text = self.line()?.trim_matches(['\'', '"']).to_owned();

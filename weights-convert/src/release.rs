@@ -2,6 +2,7 @@
 use crate::alphafold2;
 use crate::error::list;
 use crate::esm3;
+use crate::mpnn;
 use crate::number::Dtype;
 use crate::protenix;
 use crate::{Checkpoint, Error};
@@ -21,6 +22,11 @@ pub enum Model {
     PxDesign,
     /// Protenix: base, mini or mini with given positions, which the names tell.
     Protenix,
+    /// ProteinMPNN; whether it saw only soluble proteins, the file does not say.
+    ProteinMpnn {
+        /// The weights of SolubleMPNN.
+        soluble: bool,
+    },
 }
 
 /// A release whose weights can be converted.
@@ -61,6 +67,7 @@ pub(crate) fn detect(model: Model, checkpoint: &mut Checkpoint) -> Result<&'stat
         Model::Esm3 => esm3::detect(checkpoint),
         Model::PxDesign => pxdesign(checkpoint),
         Model::Protenix => protenix::detect(checkpoint),
+        Model::ProteinMpnn { soluble } => mpnn::detect(checkpoint, soluble),
     }
 }
 

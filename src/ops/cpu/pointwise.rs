@@ -1,5 +1,5 @@
 //! Computations on each value, and on rows as tensors have them.
-use super::simd::{Isa, Kernel, Simd, exp_of_negative, sigmoid};
+use super::simd::{Isa, Kernel, Simd, erf, exp_of_negative, sigmoid};
 
 /// A vector, or the first `n` lanes of one.
 ///
@@ -30,6 +30,8 @@ pub enum Function {
     Sigmoid,
     /// `dst = max(a, 0)`
     Relu,
+    /// `dst = a (1 + erf(a / sqrt(2))) / 2`
+    Gelu,
     /// `dst = a * sigmoid(b)`
     SigmoidGate,
     /// `dst = silu(a) * b`
@@ -96,6 +98,11 @@ impl Kernel for Apply<'_> {
             match function {
                 Function::Sigmoid => each!(|_d, a| sigmoid::<S>(a)),
                 Function::Relu => each!(|_d, a| S::max(S::splat(0.), a)),
+                Function::Gelu => each!(|_d, a| {
+                    let erf = erf::<S>(S::mul(a, S::splat(std::f32::consts::FRAC_1_SQRT_2)));
+                    let half = S::mul(a, S::splat(0.5));
+                    S::fma(half, erf, half)
+                }),
                 Function::SigmoidGate => each!(|_d, a, b| S::mul(a, sigmoid::<S>(b))),
                 Function::SiluGate => each!(|_d, a, b| S::mul(S::mul(a, sigmoid::<S>(a)), b)),
                 Function::Add => each!(|d, a| S::add(d, a)),

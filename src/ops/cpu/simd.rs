@@ -107,6 +107,44 @@ pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// Numerator and denominator of `erf(x) / x` in `x^2` on `[-4, 4]`, highest power first: the quotient that XLA and Eigen use.
+const ERF_ABOVE: [f32; 7] = [
+    -2.726_142_3e-10,
+    2.770_681_4e-8,
+    -2.101_024e-6,
+    -5.692_506_4e-5,
+    -7.349_906_3e-4,
+    -2.954_599_8e-3,
+    -1.609_603_3e-2,
+];
+const ERF_BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
+
+/// `erf(x)`, error below 4e-7.
+///
+/// # Safety
+///
+/// As for [`Simd`].
+#[inline(always)]
+pub unsafe fn erf<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise is the one needed here.
+    unsafe {
+        let x = S::min(S::splat(4.), S::max(S::splat(-4.), x));
+        let square = S::mul(x, x);
+        let (mut above, mut below) = (S::splat(ERF_ABOVE[0]), S::splat(ERF_BELOW[0]));
+        let mut i = 1;
+        while i < ERF_ABOVE.len() {
+            above = S::fma(above, square, S::splat(ERF_ABOVE[i]));
+            i += 1;
+        }
+        i = 1;
+        while i < ERF_BELOW.len() {
+            below = S::fma(below, square, S::splat(ERF_BELOW[i]));
+            i += 1;
+        }
+        S::div(S::mul(x, above), below)
+    }
+}
+
 /// A computation on vectors of any width.
 pub trait Kernel {
     /// What it gives.

@@ -5,6 +5,7 @@ mod doctor;
 mod esm3;
 mod esm3_weights;
 mod exit;
+mod mpnn_weights;
 mod predict;
 mod pull;
 mod quantise;

@@ -12,12 +12,13 @@ use weights_convert::{Dtype, Error, Header, Options, Release, read_header, verif
 use super::exit::Usage;
 use super::pull::{self, PullArgs};
 use super::quantise::{self, QuantiseArgs};
-use super::{esm3_weights, ui};
+use super::{esm3_weights, mpnn_weights, ui};
 use crate::models::af2::AlphaFold2;
 use crate::models::esm3::function_decoder::FunctionDecoder;
 use crate::models::esm3::structure_decoder::StructureDecoder;
 use crate::models::esm3::structure_encoder::StructureEncoder;
 use crate::models::esm3::trunk::Trunk;
+use crate::models::mpnn::ProteinMpnn;
 use crate::models::openfold3::OpenFold3;
 use crate::models::protenix::Protenix;
 use crate::models::pxdesign::PxDesign;
@@ -60,6 +61,9 @@ pub(super) struct ConvertArgs {
     /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for
     /// PXDesign pxdesign_v0.1.0.pt; for Protenix protenix_base_default_v0.5.0.pt, protenix_mini_default_v0.5.0.pt or
     /// protenix_mini_tmpl_v0.5.0.pt
+    /// PXDesign pxdesign_v0.1.0.pt
+    /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for ProteinMPNN
+    /// v_48_020.pt or another, or a folder of them
     pub(super) checkpoint: PathBuf,
     #[command(flatten)]
     pub(super) how: How,
@@ -69,6 +73,9 @@ pub(super) struct ConvertArgs {
     /// ESM3: accept the licence of its weights; asked for once
     #[arg(long)]
     pub(super) accept_licence: bool,
+    /// ProteinMPNN: the checkpoint is SolubleMPNN's [default: if its folder is called so]
+    #[arg(long)]
+    pub(super) soluble: bool,
 }
 
 /// What a checkpoint is of.
@@ -79,6 +86,7 @@ enum Checkpoint {
     Esm3,
     Pxdesign,
     Protenix,
+    Mpnn,
 }
 
 /// How a checkpoint is converted.
@@ -143,6 +151,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Checkpoint::Esm3 => esm3_weights::convert(&args),
             Checkpoint::Pxdesign => convert(Model::Pxdesign, &args.checkpoint, &args.how),
             Checkpoint::Protenix => convert(Model::ProtenixBase, &args.checkpoint, &args.how),
+            Checkpoint::Mpnn => mpnn_weights::convert(&args),
         },
         Command::Quantise(args) => quantise::run(&args),
         Command::Verify { files } => verify_files(files),
@@ -277,6 +286,7 @@ pub(super) fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Erro
         Some("esm3") => drop(Trunk::load(&weights.config()?, &weights)?),
         Some("esm3-structure-encoder") => drop(StructureEncoder::load(&weights.config()?, &weights)?),
         Some("esm3-structure-decoder") => drop(StructureDecoder::load(&weights.config()?, &weights)?),
+        Some("mpnn" | "mpnn-soluble" | "mpnn-ca") => drop(ProteinMpnn::load(&weights.config()?, &weights)?),
         Some("esm3-function-decoder") => drop(FunctionDecoder::load(&weights.config()?, &weights)?),
         Some("pxdesign") => drop(PxDesign::load(&weights.config()?, &weights)?),
         _ => drop(OpenFold3::load(&weights.config()?, &weights)?),

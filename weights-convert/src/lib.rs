@@ -31,7 +31,7 @@ pub use esm3::{ESM3, ESM3_FILES, esm3_files};
 pub use esm3_data::{ESM3_DATA, convert_esm3_data};
 pub use file::{Header, TensorHeader, read_header, verify};
 pub use map::{Map, Named, Plan, Source};
-pub use mpnn::MPNN;
+pub use mpnn::{MPNN, mpnn_release};
 pub use number::Dtype;
 pub use protenix::{PROTENIX, protenix_release};
 pub use quantise::{QuantiseOptions, QuantiseReport, quantise};

@@ -1,4 +1,6 @@
 //! The checkpoints of ProteinMPNN (8907e66): which of its three networks a file holds, and with how much noise it was trained.
+use std::path::Path;
+
 use crate::error::list;
 use crate::release::Release;
 use crate::{Checkpoint, Error};
@@ -22,6 +24,14 @@ pub const MPNN: [Release; 11] = releases! {
 };
 
 static RELEASES: [Release; 11] = MPNN;
+
+/// Which release the checkpoint `path` is of; `soluble`, which it does not say itself, if it is SolubleMPNN's.
+///
+/// # Errors
+/// If it cannot be read, or is of none.
+pub fn mpnn_release(path: &Path, soluble: bool) -> Result<&'static Release, Error> {
+    detect(&Checkpoint::open(path, false)?, soluble)
+}
 
 /// Neighbours of a residue, which the file says beside its weights.
 pub(crate) fn neighbours(checkpoint: &Checkpoint) -> Option<u64> {

@@ -4,6 +4,7 @@ pub mod af2;
 pub mod af2_design;
 mod bins;
 mod clash;
+pub mod design;
 mod disorder;
 mod frame;
 pub mod interface;

@@ -22,5 +22,6 @@ mod protenix_features;
 mod protenix_filter;
 mod pxdesign;
 mod pxdesign_features;
+mod ranking;
 mod rng;
 mod scores;

@@ -108,15 +108,8 @@ pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
 }
 
 /// Numerator and denominator of `erf(x) / x` in `x^2` on `[-4, 4]`, highest power first: the quotient that XLA and Eigen use.
-const ERF_ABOVE: [f32; 7] = [
-    -2.726_142_3e-10,
-    2.770_681_4e-8,
-    -2.101_024e-6,
-    -5.692_506_4e-5,
-    -7.349_906_3e-4,
-    -2.954_599_8e-3,
-    -1.609_603_3e-2,
-];
+const ERF_ABOVE: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
 const ERF_BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
 
 /// `erf(x)`, error below 4e-7.

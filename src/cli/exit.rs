@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::features::array::ArrayFileError;
 use crate::pipelines::esm3::Esm3Error;
+use crate::pipelines::mpnn::MpnnError;
 use crate::pipelines::output::OutputError;
 use crate::pipelines::predict::PredictError;
 use crate::pipelines::store::StoreError;
@@ -63,6 +64,18 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Esm3Error::Device(e) => return of_cause(e),
             Esm3Error::Store(e) => return of_cause(e),
             Esm3Error::Arrays(e) => return of_cause(e),
+            _ => {}
+        }
+    }
+    if let Some(e) = cause.downcast_ref::<MpnnError>() {
+        match e {
+            MpnnError::NoWeights(_) => return Some(NO_INPUT),
+            MpnnError::Table { .. } | MpnnError::Structure { .. } => return Some(DATA),
+            MpnnError::Usage(_) => return Some(USAGE),
+            // Transparent errors are not in the chain themselves.
+            MpnnError::Weights(e) => return of_cause(e),
+            MpnnError::Store(e) => return of_cause(e),
+            MpnnError::Arrays(e) => return of_cause(e),
             _ => {}
         }
     }

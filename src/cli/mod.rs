@@ -1,6 +1,7 @@
 //! The command line: the only place that prints, prompts or exits.
 mod af2;
 mod bench;
+mod design;
 mod doctor;
 mod esm3;
 mod esm3_weights;
@@ -27,6 +28,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Predict(Box<predict::Args>),
+    Design(Box<design::Args>),
     Esm3(Box<esm3::Args>),
     Weights(weights::Args),
     Doctor(doctor::Args),
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = match &cli.command {
         Command::Predict(args) => args.threads,
+        Command::Design(args) => args.threads(),
         Command::Esm3(args) => args.threads(),
         Command::Doctor(args) => args.threads,
         Command::Bench(args) => args.threads,
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
     crate::device::start(threads.map(|n| n as usize));
     let done = crate::device::on_the_pool(|| match cli.command {
         Command::Predict(args) => predict::run(*args),
+        Command::Design(args) => design::run(*args),
         Command::Esm3(args) => esm3::run(*args),
         Command::Weights(args) => weights::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -122,6 +122,11 @@ impl TorchGenerator {
         (self.next_u64() & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64
     }
 
+    /// One value of the exponential distribution, as `exponential_` of a double tensor draws each.
+    pub fn exponential(&mut self) -> f64 {
+        -(-self.uniform_f64()).ln_1p()
+    }
+
     /// Below 16 values torch runs Box-Muller in f64, cosine first, and keeps the sine for the next call.
     fn normal_scalar(&mut self) -> f64 {
         if let Some(value) = self.second.take() {

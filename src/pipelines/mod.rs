@@ -7,6 +7,7 @@ pub mod esm3;
 mod host;
 mod infer;
 mod memory;
+pub mod mpnn;
 pub mod output;
 pub mod predict;
 pub mod progress;

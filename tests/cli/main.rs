@@ -4,6 +4,8 @@ mod bad_input;
 #[path = "../common/bad_queries.rs"]
 mod bad_queries;
 mod bench;
+#[path = "../common/mod.rs"]
+mod common;
 mod demo;
 mod esm3;
 mod esm3_runs;
@@ -12,4 +14,5 @@ mod geometry;
 mod predict;
 mod pull;
 mod quantise;
+mod sequences;
 mod weights;

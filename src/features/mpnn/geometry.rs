@@ -151,7 +151,7 @@ mod tests {
 
     fn line(n: usize, missing: &[usize], rules: Rules) -> Backbone {
         let residue = |i: usize| {
-            let x = 3.8 * i as f32;
+            let x = 4. * i as f32;
             let atoms = [[x, 1., 0.], [x, 0., 0.], [x + 1., 0., 0.5], [x, 0., 2.]].map(Some);
             let number = i as i32;
             if missing.contains(&i) { Residue::MISSING } else { Residue { atoms, letter: 0, number } }

@@ -7,6 +7,7 @@ use fold::score::design::rank::{Flags, Limits, Ranking, rank};
 use fold::score::design::rmsd::{ChainCas, anchored, expected_radius, radius_of_gyration, superposed};
 use fold::score::design::secondary::{Element, elements, fractions};
 use fold::score::design::summary::{Chosen, summary};
+use fold::score::design::tm_align::tm_align;
 use fold::score::design::{FirstScores, Row, SecondModel, SecondScores, rounded};
 use serde_json::Value;
 
@@ -160,6 +161,32 @@ fn order_and_summary() -> Result<()> {
                 summary(&rows, &ranked, &chosen, second) == text(&format!("{mode}{suffix}_summary.csv"))?,
                 "{mode}{suffix}: table"
             );
+        }
+    }
+    Ok(())
+}
+
+/// TM-align by tmtools 0.3.0, which is its authors' program. Alignments are searched for: ours may be better, not much worse.
+#[test]
+fn structures_are_aligned() -> Result<()> {
+    let mut chains: HashMap<String, Vec<Vec3>> = HashMap::new();
+    for (name, case) in json("structures.json")?.as_object().context("cases")? {
+        let binder = case["chains"].as_object().and_then(|c| c.values().next_back()).context("a binder")?;
+        chains.insert(name.clone(), points(&binder["ca"]));
+    }
+    for (name, case) in json("elements.json")?.as_object().context("cases")? {
+        chains.insert(name.clone(), points(&case["ca"]));
+    }
+    let part = chains["5o45.cif"][20..85].to_vec();
+    chains.insert("5o45_part".into(), part);
+    for pair in json("alignments.json")?["pairs"].as_array().context("pairs")? {
+        let chain = |i: usize| pair[i].as_str().and_then(|name| chains.get(name)).context("a chain");
+        let found = tm_align(chain(0)?, chain(1)?).context("an alignment")?;
+        for (got, want) in [(found.by_first, &pair[2]), (found.by_second, &pair[3])] {
+            let want = want.as_f64().context("a score")?;
+            println!("{} {} {got:.4} for {want:.4}", pair[0], pair[1]);
+            let limit = if want > 0.5 { 0.005 } else { 0.03 };
+            ensure!(got > want - limit && got < want + 0.1, "{pair}: {got} for {want}");
         }
     }
     Ok(())

@@ -1,9 +1,12 @@
 //! Designs judged and ranked as PXDesign (f788441) and PXDesignBench (633f5d1) do: what is measured on structures, success flags, order,
 //! the table of results. Which designs are alike in structure is this program's own.
+pub mod clusters;
 pub mod rank;
 pub mod rmsd;
 pub mod secondary;
 pub mod summary;
+pub mod tm_align;
+pub mod tm_score;
 
 /// The network of the second filter, after which its columns are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

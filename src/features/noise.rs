@@ -122,6 +122,11 @@ impl TorchGenerator {
         (self.next_u64() & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64
     }
 
+    /// Passes over words: as many uniform values in f32 as another part of a program has drawn.
+    pub fn skip(&mut self, n: usize) {
+        (0..n).for_each(|_| drop(self.twister.next_u32()));
+    }
+
     /// One value of the exponential distribution, as `exponential_` of a double tensor draws each.
     pub fn exponential(&mut self) -> f64 {
         -(-self.uniform_f64()).ln_1p()

@@ -141,19 +141,20 @@ fn scores_probabilities_and_other_weights() {
     done(home.path(), &[&monomer, "--score-only", "--sequences", fasta.to_str().unwrap(), "-n", "3"]);
     let scores = json(home.path().join("out/scores/monomer.json"));
     let native = &scores["sequences"][0];
-    let want = golden.get("forward/score").unwrap().to_vec1::<f32>().unwrap()[0];
-    assert!((native["scores"][0].as_f64().unwrap() - f64::from(want)).abs() < 1e-4);
+    let (mean, std) = (native["score"]["mean"].as_f64().unwrap(), native["score"]["std"].as_f64().unwrap());
+    let want = f64::from(golden.get("forward/score").unwrap().to_vec1::<f32>().unwrap()[0]);
+    assert!(std > 0. && (mean - want).abs() < 0.3, "{mean} +- {std}; {want} in another order");
     assert_eq!(
         (native["scores"].as_array().unwrap().len(), &scores["sequences"][1]["sequence"]),
         (3, &Value::from("all_alanine"))
     );
     done(home.path(), &[&monomer, "--probabilities", "unconditional", "-o", "p"]);
-    let made =
-        candle_core::safetensors::load(home.path().join("p/probs/monomer.safetensors"), &candle_core::Device::Cpu)
-            .unwrap();
-    let (got, want) =
-        (made["log_p"].squeeze(0).unwrap(), golden.get("forward/unconditional").unwrap().squeeze(0).unwrap());
-    crate::common::assert_close("unconditional", &got, &want, 1e-5).unwrap();
+    let bytes = std::fs::read(home.path().join("p/probs/monomer.safetensors")).unwrap();
+    let made = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let log_p = made.tensor("log_p").unwrap();
+    let got: Vec<f32> = log_p.data().chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let got = candle_core::Tensor::new(got, &candle_core::Device::Cpu).unwrap();
+    crate::common::assert_close("unconditional", &got, &golden.get("forward/unconditional").unwrap(), 1e-5).unwrap();
     done(home.path(), &[&monomer, "--weights", "ca", "--save-probabilities", "-o", "ca"]);
     let text = std::fs::read_to_string(home.path().join("ca/seqs/monomer.fa")).unwrap();
     assert!(text.contains("CA_model_name=v_48_020") && home.path().join("ca/probs/monomer.safetensors").is_file());

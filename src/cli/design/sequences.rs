@@ -30,7 +30,7 @@ pub struct Args {
     /// Residues that keep their letter, such as A1-8,A23,B10: places in the chain from 1, gaps in the numbers included
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     fixed: Vec<String>,
-    /// Letters that are not chosen; with places before a colon only there: --omit C --omit A30-32:GP [default: X everywhere]
+    /// Letters that are not chosen, as X never is; with places before a colon only there: --omit C --omit A30-32:GP
     #[arg(long, value_name = "[PLACES:]LETTERS")]
     omit: Vec<String>,
     /// Added to the logits of letters: D:1.39,C:-2
@@ -162,7 +162,7 @@ impl Args {
             tied: o.tied_positions_jsonl.clone(),
             pssm: o.pssm_jsonl.clone(),
         };
-        let (mut omit, mut omit_at) = (String::new(), Vec::new());
+        let (mut omit, mut omit_at) = ("X".to_owned(), Vec::new());
         for text in &self.omit {
             match text.rsplit_once(':') {
                 None => omit.push_str(text),
@@ -172,9 +172,6 @@ impl Args {
                     }
                 }
             }
-        }
-        if omit.is_empty() {
-            omit.push('X');
         }
         Ok(Settings {
             chains: self.chains.clone(),

@@ -18,6 +18,7 @@ use encoder::{Encoded, Encoder};
 /// The network.
 #[derive(Debug)]
 pub struct ProteinMpnn {
+    config: Config,
     /// Backbone to graph.
     pub encoder: Encoder,
     /// Graph to letters.
@@ -33,7 +34,8 @@ impl ProteinMpnn {
     pub fn load(config: &Config, w: &Weights) -> Result<Self> {
         let w = w.on(&Device::Cpu);
         let ca_only = w.metadata("model") == Some("mpnn-ca");
-        let model = Self { encoder: Encoder::load(config, ca_only, &w)?, decoder: Decoder::load(config, &w)? };
+        let model =
+            Self { config: *config, encoder: Encoder::load(config, ca_only, &w)?, decoder: Decoder::load(config, &w)? };
         w.finish()?;
         Ok(model)
     }
@@ -41,6 +43,11 @@ impl ProteinMpnn {
     /// Which rules of reading a backbone go with the weights in the official program.
     pub fn rules(&self) -> Rules {
         if self.encoder.ca_only() { Rules::CaOnly } else { Rules::Official }
+    }
+
+    /// See [`Config::n_initial`].
+    pub fn n_initial(&self) -> usize {
+        self.config.n_initial(self.encoder.ca_only())
     }
 
     /// The encoder.

@@ -85,7 +85,6 @@ pub fn run(plan: &Plan, progress: &mut dyn Progress) -> Result<usize, MpnnError>
         }
     }
     store::check_settings(&plan.out, &plan.record, &[])?;
-    store::write(&plan.out.join("run.json"), &pretty(&plan.record))?;
     progress.begin(plan.files.len() as u64);
     let mut failed = 0;
     for file in &plan.files {
@@ -140,7 +139,10 @@ fn one(plan: &Plan, file: &Path, name: &str) -> Result<Value, MpnnError> {
     let encoded = model.encode(&problem.backbone)?;
     let prepared = model.decoder.prepare(&encoded);
     let job = Job { plan, problem: &problem, prepared: &prepared };
+    // From here on there are results, which other settings must not be mixed with.
+    store::write(&plan.out.join("run.json"), &pretty(&plan.record))?;
     let mut generator = TorchGenerator::new(plan.seed);
+    generator.skip(model.n_initial());
     match &plan.ask {
         Ask::Sequences => job.sequences(file, name, &mut generator),
         Ask::Scores { others } => {

@@ -1,6 +1,6 @@
 //! TM-align (Zhang and Skolnick 2005): which residues of two chains belong to each other, so that the TM-score is largest. Alignments begin
 //! with gapless shifts, secondary structure, both together, and fragments laid on each other; each is refined by dynamic programming.
-use super::tm_score::{Search, laid};
+use super::tm_score::{Search, laid, within};
 use crate::geometry::{Rigid, Vec3, dot, minus};
 
 /// Scores of an alignment.
@@ -30,13 +30,10 @@ pub fn tm_align(x: &[Vec3], y: &[Vec3]) -> Option<TmAlign> {
     }
     let pair = Pair::new(x, y);
     let mut best = Best { score: 0., alignment: vec![None; y.len()], rigid: Rigid::IDENTITY };
-    pair.refine(pair.shifted(), &mut best, N_ROUND);
-    pair.refine(pair.by_elements(), &mut best, N_ROUND);
-    if let Some(alignment) = pair.by_fragments() {
-        pair.refine(alignment, &mut best, 2);
-    }
+    let begun = pair.shifted().into_iter().chain([pair.by_elements()]).chain(pair.by_fragments());
+    begun.for_each(|alignment| pair.refine(alignment, &mut best));
     let with_elements = pair.by_elements_and(&best.rigid);
-    pair.refine(with_elements, &mut best, N_ROUND);
+    pair.refine(with_elements, &mut best);
     // The pairs that are far apart are no part of the alignment.
     let cutoff = pair.cutoff;
     let pairs = pair.pairs(&best.alignment);
@@ -86,7 +83,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Takes an alignment if it is the best so far, and what dynamic programming makes of it.
-    fn refine(&self, alignment: Alignment, best: &mut Best, n_round: usize) {
+    fn refine(&self, alignment: Alignment, best: &mut Best) {
         let (score, rigid) = self.search().run(&self.pairs(&alignment));
         if score > best.score {
             *best = Best { score, alignment, rigid };
@@ -95,7 +92,7 @@ impl<'a> Pair<'a> {
         }
         for gap in GAPS {
             let (mut rigid, mut last) = (rigid, 0.);
-            for _ in 0..n_round {
+            for _ in 0..N_ROUND {
                 let alignment = dynamic(self.x.len(), self.y.len(), gap, &self.nearness(&rigid));
                 let (score, next) = self.search().run(&self.pairs(&alignment));
                 rigid = next;
@@ -122,19 +119,29 @@ impl<'a> Pair<'a> {
     }
 
     /// The best without gaps.
-    fn shifted(&self) -> Alignment {
+    fn shifted(&self) -> Vec<Alignment> {
         let (n, m) = (self.x.len() as isize, self.y.len() as isize);
         let least = (n.min(m) / 2).max(5).min(n.min(m));
         let alignment = |shift: isize| -> Alignment {
             (0..m).map(|j| Some(j + shift).filter(|i| (0..n).contains(i)).map(|i| i as usize)).collect()
         };
-        let shifts = least - m..=n - least;
-        let scored = shifts.map(|shift| {
-            let pairs = self.pairs(&alignment(shift));
-            let all: Vec<usize> = (0..pairs.len()).collect();
-            (self.search().score(&laid(&pairs, &all), &pairs), shift)
-        });
-        alignment(scored.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, shift)| shift))
+        best_of((least - m..=n - least).map(|shift| (self.quick(&alignment(shift)), alignment(shift))))
+    }
+
+    /// A score near that of the best superposition: by all pairs, then twice by those that have come near.
+    fn quick(&self, alignment: &Alignment) -> f64 {
+        let pairs = self.pairs(alignment);
+        if pairs.len() < 3 {
+            return 0.;
+        }
+        let search = self.search();
+        let mut rigid = laid(&pairs, &(0..pairs.len()).collect::<Vec<_>>());
+        let mut best = search.score(&rigid, &pairs);
+        for near in [self.d0, (self.d0 * self.d0 + 1.).sqrt()] {
+            rigid = laid(&pairs, &within(&rigid, &pairs, near));
+            best = best.max(search.score(&rigid, &pairs));
+        }
+        best
     }
 
     fn by_elements(&self) -> Alignment {
@@ -152,31 +159,34 @@ impl<'a> Pair<'a> {
     }
 
     /// From the fragments of both chains whose superposition brings most of the rest near.
-    fn by_fragments(&self) -> Option<Alignment> {
+    fn by_fragments(&self) -> Vec<Alignment> {
         let (n, m) = (self.x.len(), self.y.len());
-        let length = if n.min(m) > 40 { 20 } else { (n.min(m) / 2).max(3) };
-        let step = |n: usize| match n {
-            ..=60 => 5,
-            61..=150 => 15,
-            151..=250 => 30,
-            _ => 45,
-        };
-        let mut best: Option<(f64, Alignment)> = None;
-        for i in (0..=n - length).step_by(step(n)) {
-            for j in (0..=m - length).step_by(step(m)) {
-                let pairs: Vec<(Vec3, Vec3)> = (0..length).map(|k| (self.x[i + k], self.y[j + k])).collect();
-                let all: Vec<usize> = (0..length).collect();
-                let alignment = dynamic(n, m, 0., &self.nearness(&laid(&pairs, &all)));
-                let pairs = self.pairs(&alignment);
-                let all: Vec<usize> = (0..pairs.len()).collect();
-                let score = if pairs.len() < 3 { 0. } else { self.search().score(&laid(&pairs, &all), &pairs) };
-                if best.as_ref().is_none_or(|(most, _)| score > *most) {
-                    best = Some((score, alignment));
+        let shorter = n.min(m);
+        let step = |n: usize| if n > 250 { 45 } else { (n / 10).clamp(1, 15) };
+        let mut made = Vec::new();
+        for length in [20.min(shorter / 3).max(3), 100.min(shorter / 2).max(3)] {
+            for i in (0..=n - length).step_by(step(n)) {
+                for j in (0..=m - length).step_by(step(m)) {
+                    let pairs: Vec<(Vec3, Vec3)> = (0..length).map(|k| (self.x[i + k], self.y[j + k])).collect();
+                    let all: Vec<usize> = (0..length).collect();
+                    let alignment = dynamic(n, m, 0., &self.nearness(&laid(&pairs, &all)));
+                    made.push((self.quick(&alignment), alignment));
                 }
             }
         }
-        best.map(|(_, alignment)| alignment)
+        best_of(made.into_iter())
     }
+}
+
+/// Alignments of a kind that are refined.
+const N_BEST: usize = 3;
+
+/// The best few.
+fn best_of(scored: impl Iterator<Item = (f64, Alignment)>) -> Vec<Alignment> {
+    let mut all: Vec<(f64, Alignment)> = scored.collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0));
+    all.dedup_by(|a, b| a.1 == b.1);
+    all.into_iter().take(N_BEST).map(|(_, alignment)| alignment).collect()
 }
 
 /// The alignment whose `scores` `[n, m]` add up to most, where a gap that is opened behind an aligned pair costs `gap`; ends are free.

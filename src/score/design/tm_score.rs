@@ -87,7 +87,7 @@ pub(super) fn laid(pairs: &[(Vec3, Vec3)], chosen: &[usize]) -> Rigid {
 }
 
 /// Pairs nearer than `near`, or than a little more until there are three.
-fn within(rigid: &Rigid, pairs: &[(Vec3, Vec3)], mut near: f64) -> Vec<usize> {
+pub(super) fn within(rigid: &Rigid, pairs: &[(Vec3, Vec3)], mut near: f64) -> Vec<usize> {
     let distances: Vec<f64> = pairs.iter().map(|(x, y)| distance(rigid, *x, *y)).collect();
     loop {
         let chosen: Vec<usize> = (0..pairs.len()).filter(|i| distances[*i] < near * near).collect();

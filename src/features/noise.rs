@@ -124,7 +124,9 @@ impl TorchGenerator {
 
     /// Passes over words: as many uniform values in f32 as another part of a program has drawn.
     pub fn skip(&mut self, n: usize) {
-        (0..n).for_each(|_| drop(self.twister.next_u32()));
+        for _ in 0..n {
+            self.twister.next_u32();
+        }
     }
 
     /// One value of the exponential distribution, as `exponential_` of a double tensor draws each.

@@ -90,7 +90,7 @@ impl Settings {
         for chains in &self.tied {
             problem.tie_chains(chains)?;
         }
-        self.from_tables(name, &mut problem)?;
+        self.add_tables(name, &mut problem)?;
         problem.check()?;
         Ok(problem)
     }
@@ -109,7 +109,7 @@ impl Settings {
     }
 
     /// What the files of settings say of it.
-    fn from_tables(&self, name: &str, problem: &mut Problem) -> Result<(), String> {
+    fn add_tables(&self, name: &str, problem: &mut Problem) -> Result<(), String> {
         let tables = &self.tables;
         for (character, bias) in &tables.bias {
             let character = character.chars().next().unwrap_or(' ');

@@ -64,6 +64,7 @@ pub(super) struct ConvertArgs {
     /// PXDesign pxdesign_v0.1.0.pt
     /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for ProteinMPNN
     /// v_48_020.pt or another, or a folder of them
+    /// PXDesign pxdesign_v0.1.0.pt; for ProteinMPNN v_48_020.pt or another, or a folder of them
     pub(super) checkpoint: PathBuf,
     #[command(flatten)]
     pub(super) how: How,

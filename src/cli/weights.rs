@@ -60,11 +60,7 @@ pub(super) struct ConvertArgs {
     /// Official checkpoint: for OpenFold3 0.5.0, of3-ob-2025-06-30-174k.pt; for AlphaFold2 params_model_1_ptm.npz or
     /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for
     /// PXDesign pxdesign_v0.1.0.pt; for Protenix protenix_base_default_v0.5.0.pt, protenix_mini_default_v0.5.0.pt or
-    /// protenix_mini_tmpl_v0.5.0.pt
-    /// PXDesign pxdesign_v0.1.0.pt
-    /// another of alphafold_params_2022-12-06.tar, or all of that archive; for ESM3 the folder of esm3_sm_open_v1.pth; for ProteinMPNN
-    /// v_48_020.pt or another, or a folder of them
-    /// PXDesign pxdesign_v0.1.0.pt; for ProteinMPNN v_48_020.pt or another, or a folder of them
+    /// protenix_mini_tmpl_v0.5.0.pt; for ProteinMPNN v_48_020.pt or another, or a folder of them
     pub(super) checkpoint: PathBuf,
     #[command(flatten)]
     pub(super) how: How,

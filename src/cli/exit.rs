@@ -3,6 +3,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::features::array::ArrayFileError;
+use crate::pipelines::design::DesignError;
 use crate::pipelines::esm3::Esm3Error;
 use crate::pipelines::mpnn::MpnnError;
 use crate::pipelines::output::OutputError;
@@ -22,6 +23,8 @@ pub const DATA: u8 = 65;
 pub const NO_INPUT: u8 = 66;
 /// The job does not fit the memory: refused before it began.
 pub const MEMORY: u8 = 71;
+/// Stopped before it was done, by a signal or at the end of its time: the same command goes on.
+pub const STOPPED: u8 = 75;
 /// Reading or writing failed: a full disk, a missing right.
 pub const IO: u8 = 74;
 
@@ -77,6 +80,19 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             MpnnError::Store(e) => return of_cause(e),
             MpnnError::Arrays(e) => return of_cause(e),
             _ => {}
+        }
+    }
+    if let Some(e) = cause.downcast_ref::<DesignError>() {
+        match e {
+            DesignError::OtherSettings { .. } | DesignError::Usage(_) => return Some(USAGE),
+            DesignError::Task { .. } => return Some(DATA),
+            DesignError::Memory { .. } => return Some(MEMORY),
+            DesignError::NoRun(_) | DesignError::NoWeights { .. } => return Some(NO_INPUT),
+            DesignError::Predict(e) => return of_cause(e),
+            DesignError::Weights(e) => return of_cause(e),
+            DesignError::Device(e) => return of_cause(e),
+            DesignError::Store(e) => return of_cause(e),
+            DesignError::Network(_) => {}
         }
     }
     match cause.downcast_ref::<OutputError>() {

@@ -107,6 +107,11 @@ impl TorchGenerator {
         Self { twister: Mt19937::of_words(&[seed, index as u32, (index >> 32) as u32]), second: None }
     }
 
+    /// The stream of what all samples of a run with `seed` have in common: the twister seeded with the word seed.
+    pub fn of_task(seed: u32) -> Self {
+        Self { twister: Mt19937::of_words(&[seed]), second: None }
+    }
+
     /// One uniform value in [0, 1) with 24 random bits, as `torch.rand` in f32.
     pub fn uniform(&mut self) -> f32 {
         (self.twister.next_u32() & 0x00ff_ffff) as f32 / 16_777_216.0

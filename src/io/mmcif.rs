@@ -283,25 +283,25 @@ fn wrapped(sequence: &str) -> String {
 }
 
 /// A data block's name has no blanks.
-fn block_name(name: &str) -> String {
+pub(super) fn block_name(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect();
     if name.is_empty() { "structure".to_owned() } else { name }
 }
 
 /// Text of a file in the making.
-struct Cif {
-    text: String,
+pub(super) struct Cif {
+    pub text: String,
 }
 
 impl Cif {
-    fn pairs(&mut self, category: &str, items: &[(&str, &str)]) {
+    pub fn pairs(&mut self, category: &str, items: &[(&str, &str)]) {
         for (item, value) in items {
             let _ = writeln!(self.text, "{category}.{item} {}", quoted(value)); // writing to a text cannot fail
         }
         self.end();
     }
 
-    fn table<'a, const N: usize>(
+    pub fn table<'a, const N: usize>(
         &mut self,
         category: &str,
         columns: &[&str; N],
@@ -312,12 +312,12 @@ impl Cif {
         self.end();
     }
 
-    fn head(&mut self, category: &str, columns: &[&str]) {
+    pub fn head(&mut self, category: &str, columns: &[&str]) {
         self.text += "loop_\n";
         columns.iter().for_each(|column| self.text += &format!("{category}.{column}\n"));
     }
 
-    fn row<const N: usize>(&mut self, values: [&str; N]) {
+    pub fn row<const N: usize>(&mut self, values: [&str; N]) {
         for (i, value) in values.iter().enumerate() {
             let value = quoted(value);
             let at_start = self.text.ends_with('\n');
@@ -332,7 +332,7 @@ impl Cif {
         }
     }
 
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         self.text += "#\n";
     }
 }

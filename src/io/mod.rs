@@ -3,6 +3,7 @@ pub mod a3m;
 pub mod backbone;
 pub mod cif;
 pub mod colabfold;
+pub mod complex;
 pub mod confidence;
 pub mod coordinates;
 pub mod fasta;

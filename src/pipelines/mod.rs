@@ -2,6 +2,7 @@
 pub mod af2;
 mod aside;
 pub mod bench;
+pub mod design;
 pub mod doctor;
 pub mod esm3;
 mod host;
@@ -13,4 +14,5 @@ pub mod predict;
 pub mod progress;
 pub mod protenix;
 pub mod shard;
+pub mod stop;
 pub mod store;

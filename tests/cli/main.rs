@@ -7,6 +7,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod demo;
+mod design;
 mod esm3;
 mod esm3_runs;
 mod features;

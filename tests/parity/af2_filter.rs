@@ -1,4 +1,5 @@
 //! fixtures/af2/filter.py: a binder beside its target and alone, as ColabDesign evaluates them, after each pass.
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -129,13 +130,23 @@ fn evaluate(folder: &Path, config: Option<serde_json::Map<String, serde_json::Va
         same_features(&g, case, &made.features)?;
         ensure!(host(&g, &format!("{case}/0/prev_pos"))? == made.guess.as_flattened(), "{case}: initial guess");
         for pass in 0..N_PASS {
-            same_scores(&g, case, pass, &Filter::new(&model, pass)?.complex(&design, &mut |_, _| ())?)?;
+            same_scores(
+                &g,
+                case,
+                pass,
+                &Filter::new(&model, pass)?.complex(&design, &mut |_, _| ControlFlow::Continue(()))?,
+            )?;
         }
     }
     let features = single_sequence(&BINDER)?;
     same_features(&g, "alone", &features)?;
     for pass in 0..N_PASS {
-        same_scores(&g, "alone", pass, &Filter::new(&model, pass)?.alone(&BINDER, &mut |_, _| ())?)?;
+        same_scores(
+            &g,
+            "alone",
+            pass,
+            &Filter::new(&model, pass)?.alone(&BINDER, &mut |_, _| ControlFlow::Continue(()))?,
+        )?;
     }
     Ok(())
 }
@@ -180,7 +191,10 @@ fn parameter_sets_that_cannot_filter() -> Result<()> {
         binder_shown: Shown::Backbone,
         shows_interface: false,
     };
-    let error = Filter::new(&model, 0)?.complex(&design, &mut |_, _| ()).expect_err("no templates").to_string();
+    let error = Filter::new(&model, 0)?
+        .complex(&design, &mut |_, _| ControlFlow::Continue(()))
+        .expect_err("no templates")
+        .to_string();
     assert!(error.contains("template"), "{error}");
     Ok(())
 }

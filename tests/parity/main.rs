@@ -10,6 +10,7 @@ mod af2_templates;
 mod atoms;
 #[path = "../common/mod.rs"]
 mod common;
+mod design_files;
 mod esm3;
 mod esm3_generate;
 mod features;

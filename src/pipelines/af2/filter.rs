@@ -1,5 +1,7 @@
 //! The filter of designed binders: the monomer network on target and binder from an initial guess, and on the binder alone, scored
 //! as ColabDesign does. A caller rounds, compares and decides.
+use std::ops::ControlFlow;
+
 use crate::features::af2::Af2Features;
 use crate::features::af2::design::{Design, DesignError, single_sequence};
 use crate::models::af2::AlphaFold2;
@@ -31,6 +33,9 @@ pub struct Evaluated {
     pub scores: DesignScores,
 }
 
+/// Is told of each part of each pass, and says when to break off.
+pub type Watch<'a> = dyn FnMut(usize, Part) -> ControlFlow<()> + 'a;
+
 /// Why a design cannot be judged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +49,9 @@ pub enum FilterError {
     /// The design.
     #[error(transparent)]
     Design(#[from] DesignError),
+    /// Its watcher broke it off.
+    #[error("the evaluation was broken off")]
+    Stopped,
     /// The network failed.
     #[error("the network cannot be run")]
     Network(#[from] candle_core::Error),
@@ -65,7 +73,7 @@ impl<'a> Filter<'a> {
     ///
     /// # Errors
     /// A parameter set without templates, a design without features, and what the network reports.
-    pub fn complex(&self, design: &Design, watch: &mut dyn FnMut(usize, Part)) -> Result<Evaluated, FilterError> {
+    pub fn complex(&self, design: &Design, watch: &mut Watch<'_>) -> Result<Evaluated, FilterError> {
         if self.model.template.is_none() {
             return Err(FilterError::NoTemplates);
         }
@@ -86,7 +94,7 @@ impl<'a> Filter<'a> {
     ///
     /// # Errors
     /// A letter beyond the twenty, and what the network reports.
-    pub fn alone(&self, sequence: &[u8], watch: &mut dyn FnMut(usize, Part)) -> Result<Evaluated, FilterError> {
+    pub fn alone(&self, sequence: &[u8], watch: &mut Watch<'_>) -> Result<Evaluated, FilterError> {
         let features = single_sequence(sequence)?;
         let (positions, confidence) = self.passes(&features, None, &features.asym_id, watch)?;
         let scores = DesignScores::alone(&confidence).ok_or(FilterError::Model)?;
@@ -100,16 +108,27 @@ impl<'a> Filter<'a> {
         features: &Af2Features,
         guess: Option<Vec<[f32; 3]>>,
         chains: &[i32],
-        watch: &mut dyn FnMut(usize, Part),
-    ) -> candle_core::Result<(Vec<[f32; 3]>, Af2Confidence)> {
+        watch: &mut Watch<'_>,
+    ) -> Result<(Vec<[f32; 3]>, Af2Confidence), FilterError> {
         let network = &self.model.network;
         let mut recycled = Recycled::first(features.n_res(), &network.config, guess, &network.device)?;
         let mut pass = 0;
         loop {
-            let trunk = self.model.trunk(features, recycled, &Dropout::default(), &mut |part| watch(pass, part))?;
+            let mut flow = ControlFlow::Continue(());
+            let told = &mut |part| {
+                if flow.is_continue() {
+                    flow = watch(pass, part);
+                }
+            };
+            let trunk = self.model.trunk(features, recycled, &Dropout::default(), told)?;
+            if flow.is_break() {
+                return Err(FilterError::Stopped);
+            }
             ops::release_scratch();
             let folded = network.heads.fold(&trunk, features)?;
-            watch(pass, Part::Heads);
+            if watch(pass, Part::Heads).is_break() {
+                return Err(FilterError::Stopped);
+            }
             if pass == self.n_recycle {
                 let pae = network.heads.pae(&trunk.pair)?;
                 let pae = pae.as_ref().map(host).transpose()?;

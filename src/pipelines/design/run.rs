@@ -1,0 +1,371 @@
+//! The whole of `fold design`: tasks one after the other, of each every seed, of each the stages in their order.
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::af2::{self, Af2Stage};
+use super::backbones::{self, BackboneStage};
+use super::merge::n_passing;
+use super::network::{Conditioned, Network, batch, peak};
+use super::place::{OUTPUTS, Place};
+use super::sequences::{self, SequenceStage};
+use super::settings::Settings;
+use super::stage::{self, Tally};
+use super::survey::STAGES;
+use super::{DesignError, complex};
+use crate::device::DeviceChoice;
+use crate::features::noise::TorchGenerator;
+use crate::features::pxdesign::{DesignFeatures, DesignStructure, featurise};
+use crate::models::mpnn::ProteinMpnn;
+use crate::models::mpnn::binder::TEMPERATURE;
+use crate::models::pxdesign::sample::StepScale;
+use crate::pipelines::af2::filter::Filter;
+use crate::pipelines::af2::parameters::ParameterFile;
+use crate::pipelines::progress::Progress;
+use crate::pipelines::shard::Shard;
+use crate::pipelines::stop::Stop;
+use crate::pipelines::store::{self, StoreError};
+use crate::query::pxdesign::Task;
+use crate::weights::Weights;
+
+/// A design with every option resolved.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Binders to design.
+    pub tasks: Vec<Task>,
+    /// Folder of the run.
+    pub out: PathBuf,
+    /// Converted weights of PXDesign.
+    pub weights: PathBuf,
+    /// Each has its own samples.
+    pub seeds: Vec<u32>,
+    /// Samples of each seed.
+    pub n_sample: usize,
+    /// Denoising steps.
+    pub n_step: usize,
+    /// Step scale of the sampler.
+    pub step_scale: StepScale,
+    /// Which samples are this process's.
+    pub shard: Shard,
+    /// Samples at a time; `None`: as many as fit.
+    pub batch: Option<usize>,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// When to end early.
+    pub stop: Stop,
+    /// What makes sequences for the backbones and judges them; `None`: backbones alone.
+    pub filters: Option<Filters>,
+    /// End when so many designs of a task and seed pass.
+    pub stop_after: Option<usize>,
+    /// The command that does all of it, for whoever is to continue it.
+    pub command: String,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+/// Weights of the stages after the backbones.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Converted weights of ProteinMPNN.
+    pub mpnn: PathBuf,
+    /// AlphaFold2's `model_1_ptm`.
+    pub af2: ParameterFile,
+}
+
+/// What became of a design.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Samples of all tasks that are done and that failed, of this process's part.
+    pub tally: Tally,
+    /// Tasks that no sample can be made of, and why.
+    pub failed: Vec<(String, DesignError)>,
+}
+
+/// What all tasks share.
+struct Run<'a> {
+    plan: &'a Plan,
+    network: Network,
+}
+
+/// Runs a plan. A task that fails is named in the outcome, and the others go on.
+///
+/// # Errors
+/// What stops all of it; of a plan with one task, also what is wrong with that.
+pub fn run(plan: &Plan, progress: &mut dyn Progress) -> Result<Outcome, DesignError> {
+    progress.stage("loading");
+    let device = plan.device.open()?;
+    let run = Run { plan, network: Network::open(&plan.weights, &device)? };
+    let mut outcome = Outcome::default();
+    for task in &plan.tasks {
+        match run.task(task, progress) {
+            Ok(tally) => {
+                outcome.tally.add(&tally);
+                if tally.stopped.is_some() {
+                    break;
+                }
+            }
+            // A full disk stops every task after it as well.
+            Err(e @ DesignError::Store(StoreError::Write { .. })) => return Err(e),
+            Err(e) if plan.tasks.len() == 1 => return Err(e),
+            Err(e) => outcome.failed.push((task.name.clone(), e)),
+        }
+    }
+    Ok(outcome)
+}
+
+impl Run<'_> {
+    /// All seeds of one task.
+    fn task(&self, task: &Task, progress: &mut dyn Progress) -> Result<Tally, DesignError> {
+        let plan = self.plan;
+        if store::file_name(&task.name) == OUTPUTS {
+            let problem = format!("a task cannot be called {OUTPUTS}: that is the folder of the results");
+            return Err(DesignError::Task { task: task.name.clone(), problem });
+        }
+        let (first, structure) = features(task, plan.seeds[0]);
+        let batch = self.batch(task, &first)?;
+        if plan.dry_run {
+            progress.result(&self.foresee(task, &first, batch));
+            return Ok(Tally::default());
+        }
+        self.settings(task, &structure)?.settle(&plan.out)?;
+        let samples: Vec<usize> = (0..plan.n_sample).filter(|&sample| plan.shard.has(sample)).collect();
+        let mut tally = Tally::default();
+        for &seed in &plan.seeds {
+            let place = Place::new(&plan.out, &task.name, seed);
+            place.clean(&|sample| plan.shard.has(sample))?;
+            // Where the run may end early, so many samples go through all stages before the next are begun.
+            let at_once = if plan.stop_after.is_some() { ROUND } else { plan.n_sample };
+            for round in samples.chunks(at_once) {
+                tally.add(&self.round(task, &structure, &place, round, batch, progress)?);
+                if tally.stopped.is_some() {
+                    return Ok(tally);
+                }
+                if let Some(wanted) = plan.stop_after {
+                    let n = n_passing(&task.name, &place, 0..plan.n_sample);
+                    if n >= wanted {
+                        progress.note(&format!("{}, seed {seed}: {n} designs pass", task.name));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(tally)
+    }
+
+    /// All stages of some samples.
+    fn round(
+        &self,
+        task: &Task,
+        structure: &DesignStructure,
+        place: &Place,
+        samples: &[usize],
+        batch: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        let mut tally = self.backbones(task, structure, place, samples, batch, progress)?;
+        let Some(filters) = &self.plan.filters else { return Ok(tally) };
+        for (before, next) in STAGES.iter().zip(&STAGES[1..]) {
+            if tally.stopped.is_some() {
+                break;
+            }
+            let ready: Vec<usize> =
+                samples.iter().copied().filter(|&sample| (before.1)(place, sample).is_file()).collect();
+            let of_stage = match next.0 {
+                sequences::NAME => self.sequences(filters, structure, place, &ready, progress)?,
+                _ => self.af2(filters, structure, place, &ready, progress)?,
+            };
+            tally = Tally { done: of_stage.done, failed: tally.failed + of_stage.failed, stopped: of_stage.stopped };
+        }
+        Ok(tally)
+    }
+
+    fn sequences(
+        &self,
+        filters: &Filters,
+        structure: &DesignStructure,
+        place: &Place,
+        samples: &[usize],
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        let model = load_mpnn(&filters.mpnn)?;
+        stage::run(&mut SequenceStage { model: &model, structure, place }, place, samples, &self.plan.stop, progress)
+    }
+
+    fn af2(
+        &self,
+        filters: &Filters,
+        structure: &DesignStructure,
+        place: &Place,
+        samples: &[usize],
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        if samples.iter().all(|&sample| place.file(af2::FOLDER, sample, ".json").is_file()) {
+            return Ok(Tally { done: samples.len(), ..Tally::default() });
+        }
+        progress.stage(&format!("{}: loading {}", place.task(), filters.af2.release));
+        let model = filters.af2.load(&self.network.device)?;
+        let filter = Filter::new(&model, af2::N_RECYCLE).map_err(|e| DesignError::Usage(e.to_string()))?;
+        let mut stage = Af2Stage { filter, config: &filters.af2.config, structure, place };
+        stage::run(&mut stage, place, samples, &self.plan.stop, progress)
+    }
+
+    /// The backbones of one seed.
+    fn backbones(
+        &self,
+        task: &Task,
+        structure: &DesignStructure,
+        place: &Place,
+        samples: &[usize],
+        batch: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        if samples.iter().all(|&sample| place.backbone(sample).is_file()) {
+            return Ok(Tally { done: samples.len(), ..Tally::default() });
+        }
+        progress.stage(&format!("{}: target", task.name));
+        let (features, _) = features(task, place.seed());
+        let model = &self.network.model;
+        let tensors = model.batch(&features, &self.network.device)?;
+        let conditioned = Conditioned {
+            diffusion: model.condition(&features, &tensors)?,
+            structure,
+            schedule: self.network.schedule(self.plan.n_step, self.plan.step_scale),
+            seed: place.seed(),
+        };
+        crate::ops::release_scratch();
+        let mut stage = BackboneStage { backbones: &conditioned, place, batch };
+        stage::run(&mut stage, place, samples, &self.plan.stop, progress)
+    }
+
+    /// Samples at a time: as many as were asked for, or fit.
+    fn batch(&self, task: &Task, features: &DesignFeatures) -> Result<usize, DesignError> {
+        let (config, weight_bytes) = (&self.network.model.config, self.network.weight_bytes);
+        let available = crate::device::memory().map_or(u64::MAX, |memory| memory.available);
+        let fits = batch(config, features, weight_bytes, available);
+        match self.plan.batch {
+            Some(wanted) if peak(config, features, weight_bytes, wanted) <= available => Ok(wanted),
+            Some(wanted) if fits > 0 => {
+                let message =
+                    format!("--batch-size {wanted}: {fits} samples fit the memory; leave it out, or give {fits}");
+                Err(DesignError::Usage(message))
+            }
+            None if fits > 0 => Ok(fits),
+            _ => Err(DesignError::Memory {
+                task: task.name.clone(),
+                n_token: features.n_token(),
+                n_atom: features.n_atom(),
+                needed: peak(config, features, weight_bytes, 1) as f64 / 1e9,
+                available: available as f64 / 1e9,
+            }),
+        }
+    }
+
+    /// What would be done: a line of `--dry-run`.
+    fn foresee(&self, task: &Task, features: &DesignFeatures, batch: usize) -> Value {
+        let missing = |&seed: &u32| {
+            let place = Place::new(&self.plan.out, &task.name, seed);
+            let mine = (0..self.plan.n_sample).filter(|&sample| self.plan.shard.has(sample));
+            mine.filter(|&sample| !place.backbone(sample).is_file()).count()
+        };
+        let Network { model, weight_bytes, .. } = &self.network;
+        json!({
+            "task": task.name,
+            "tokens": features.n_token(),
+            "atoms": features.n_atom(),
+            "batch_size": batch,
+            "estimated_peak_bytes": peak(&model.config, features, *weight_bytes, batch),
+            "available_bytes": crate::device::memory().map(|m| m.available),
+            "missing": self.plan.seeds.iter().map(missing).sum::<usize>(),
+        })
+    }
+
+    /// All that the samples depend on.
+    fn settings(&self, task: &Task, structure: &DesignStructure) -> Result<Settings, DesignError> {
+        let plan = self.plan;
+        let scale = plan.step_scale;
+        let mut backbones = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "input_sha256": checksum(structure),
+            "binder_length": task.binder_length,
+            "n_step": plan.n_step,
+            "eta_type": scale.course.to_string(),
+            "eta_min": scale.min,
+            "eta_max": scale.max,
+            "device": if self.network.device.is_cpu() { "cpu" } else { "metal" },
+            "dtype": "f32",
+        });
+        if let (Some(section), Some(identity)) = (backbones.as_object_mut(), self.network.identity.as_object()) {
+            section.extend(identity.clone());
+        }
+        let mut sections = Map::from_iter([(backbones::NAME.to_owned(), backbones)]);
+        if let Some(filters) = &plan.filters {
+            sections.insert(sequences::NAME.to_owned(), mpnn_settings(&filters.mpnn)?);
+            let af2 = json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "release": filters.af2.release,
+                "weights_sha256": filters.af2.checksums,
+                "n_recycle": af2::N_RECYCLE,
+            });
+            sections.insert(af2::NAME.to_owned(), af2);
+        }
+        Ok(Settings {
+            task: task.name.clone(),
+            n_sample: plan.n_sample,
+            seeds: plan.seeds.iter().copied().collect(),
+            command: plan.command.clone(),
+            sections,
+        })
+    }
+}
+
+/// ProteinMPNN over a converted file.
+fn load_mpnn(path: &Path) -> Result<ProteinMpnn, DesignError> {
+    let weights = Weights::open(path, &Device::Cpu)?;
+    Ok(ProteinMpnn::load(&weights.config()?, &weights)?)
+}
+
+/// What the sequences depend on.
+fn mpnn_settings(path: &Path) -> Result<Value, DesignError> {
+    let weights = Weights::open(path, &Device::Cpu)?;
+    let entry = |key: &str| weights.metadata(key).unwrap_or("unknown").to_owned();
+    if !["mpnn", "mpnn-soluble"].contains(&entry("model").as_str()) {
+        let (path, model) = (path.display(), entry("model"));
+        return Err(DesignError::Usage(format!("{path}: is of {model}, not of mpnn or mpnn-soluble")));
+    }
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": entry("model"),
+        "release": entry("release"),
+        "weights_sha256": {"checkpoint": entry("source_sha256"), "weights": entry("data_sha256")},
+        "temperature": TEMPERATURE,
+    }))
+}
+
+/// Samples that go through all stages together where a run may end early: a number of its own, so that which samples there are does not
+/// depend on the memory.
+const ROUND: usize = 10;
+
+/// Checksum of the complex: its target with positions, its hotspots, its binder.
+fn checksum(structure: &DesignStructure) -> String {
+    let mut hash = Sha256::new();
+    hash.update(complex::cif("x", "x", structure, &seen(structure)));
+    for residue in &structure.residues {
+        hash.update([residue.restype, u8::from(residue.hotspot)]);
+    }
+    for atom in &structure.atoms {
+        hash.update([u8::from(atom.position.is_some())]);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Positions in the target's structure; atoms that were not seen are at the origin.
+fn seen(structure: &DesignStructure) -> Vec<[f32; 3]> {
+    structure.atoms.iter().map(|atom| atom.position.unwrap_or_default()).collect()
+}
+
+/// Features of a task; the reference conformers are moved by a stream that the seed alone says.
+fn features(task: &Task, seed: u32) -> (DesignFeatures, DesignStructure) {
+    featurise(task, &mut TorchGenerator::of_task(seed))
+}

@@ -2,6 +2,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use crate::chem::dictionary::DictionaryError;
 use crate::features::array::ArrayFileError;
 use crate::pipelines::design::DesignError;
 use crate::pipelines::esm3::Esm3Error;
@@ -108,6 +109,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         });
     }
     if let Some(ArrayFileError::Format { .. } | ArrayFileError::Misfit { .. }) = cause.downcast_ref() {
+        return Some(DATA);
+    }
+    if let Some(DictionaryError::NotOne { .. }) = cause.downcast_ref() {
         return Some(DATA);
     }
     if let Some(e) = cause.downcast_ref::<weights_convert::Error>() {

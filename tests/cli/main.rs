@@ -8,6 +8,7 @@ mod bench;
 mod common;
 mod demo;
 mod design;
+mod design_check;
 mod esm3;
 mod esm3_runs;
 mod features;

@@ -105,7 +105,7 @@ fn positions(f: &DesignFeatures, file: &mut ArrayFile) -> Result<()> {
 
 #[test]
 fn features_are_the_official_ones() -> Result<()> {
-    for case in ["crop", "peptide", "pdbinput"] {
+    for case in ["crop", "peptide", "pdbinput", "ligand", "dna"] {
         let file = |end: &str| fixture(format!("pxdesign/{case}.{end}"));
         compare(&file("yaml"), &file("safetensors")).with_context(|| case)?;
     }

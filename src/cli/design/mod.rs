@@ -1,4 +1,5 @@
 //! `fold design`: proteins that are new.
+mod check;
 mod merge;
 mod run;
 mod sequences;
@@ -21,6 +22,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Check(check::Args),
     Merge(merge::Args),
     Sequences(Box<sequences::Args>),
 }
@@ -30,7 +32,7 @@ impl Args {
     pub fn threads(&self) -> Option<u32> {
         match &self.command {
             Some(Command::Sequences(args)) => args.threads,
-            Some(Command::Merge(_)) => None,
+            Some(Command::Check(_) | Command::Merge(_)) => None,
             None => self.run.as_ref().and_then(|run| run.threads),
         }
     }
@@ -39,6 +41,7 @@ impl Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (args.command, args.run) {
+        (Some(Command::Check(args)), _) => check::run(args),
         (Some(Command::Merge(args)), _) => merge::run(args),
         (Some(Command::Sequences(args)), _) => sequences::run(*args),
         (None, Some(args)) => run::run(args),

@@ -2,6 +2,7 @@
 //! on nothing but the task, the settings, the seed and its number.
 pub mod af2;
 pub mod backbones;
+pub mod check;
 pub mod complex;
 pub mod merge;
 pub mod network;

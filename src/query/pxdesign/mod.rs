@@ -2,6 +2,8 @@
 //!
 //! [`read`] gives tasks in which every number, chain and file has been checked, or all faults of the file at once. The official
 //! program passes over most of them in silence: docs/models/pxdesign.md lists what.
+#[cfg(test)]
+mod faults;
 mod marks;
 mod numbers;
 mod structure;
@@ -27,6 +29,8 @@ pub struct Task {
     pub name: String,
     /// The structure that the target was read from.
     pub structure: PathBuf,
+    /// How the task counts the residues of the structure.
+    pub numbering: Numbering,
     /// Chains of the target in the order of the task, which is that of the results; at least one.
     pub chains: Vec<TargetChain>,
     /// Residues of the binder; at least one.
@@ -35,6 +39,15 @@ pub struct Task {
     pub glycine: Vec<TargetAtom>,
     /// What was read otherwise than it is written, one sentence each.
     pub notes: Vec<String>,
+}
+
+/// Which numbers of residues a task gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// Those of the sequence: `label_seq_id` of mmCIF.
+    Sequence,
+    /// The authors', of a PDB file.
+    Author,
 }
 
 /// What the residues of a chain are.
@@ -180,8 +193,9 @@ fn resolve(
     }
     let notes = structure.notes.clone();
     let binder_length = draft.binder_length?;
+    let numbering = if structure.is_mmcif { Numbering::Sequence } else { Numbering::Author };
     let glycine = target::glycine(dictionary).map_err(|message| errors.data(0, "", message)).ok()?;
-    Some(Task { name: draft.name.clone(), structure: path.clone(), chains, binder_length, glycine, notes })
+    Some(Task { name: draft.name.clone(), structure: path.clone(), numbering, chains, binder_length, glycine, notes })
 }
 
 fn structure_of(path: &Path, node: &Node, dictionary: &Dictionary, errors: &mut QueryErrors) -> Option<Structure> {

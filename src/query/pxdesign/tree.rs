@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn faults_of_syntax_have_lines() {
-        assert!(read("a: [1\nb: 2\n").unwrap_err().starts_with("t.yaml:2: not YAML: column"));
+        assert!(read("a: 1\nb: *none\n").unwrap_err().starts_with("t.yaml:2: not YAML: column"));
         assert!(read("").unwrap_err().contains("holds no value"));
         assert!(read("a: 1\n---\nb: 1\n").unwrap_err().contains("a second document begins"));
         assert_eq!(read("a: &x [1, 2]\nb: *x\n").map(|n| size(&n.value)).unwrap(), 7);

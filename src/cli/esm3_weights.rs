@@ -3,11 +3,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use weights_convert::{ESM3, ESM3_DATA, ESM3_FILES, Error, convert_esm3_data, esm3_files};
+use weights_convert::{ESM3, ESM3_DATA, ESM3_FILES, Error, convert_esm3_data, esm3_files, esm3_format};
 
 use super::exit::Usage;
 use super::ui;
-use super::weights::{ConvertArgs, Sizes, read_sizes, weights_folder, write_weights};
+use super::weights::{ConvertArgs, Format, Sizes, read_sizes, weights_folder, write_weights};
 use crate::models::esm3::config::Config;
 use crate::weights::default_file;
 
@@ -42,8 +42,12 @@ pub fn convert(args: &ConvertArgs) -> Result<ExitCode> {
             continue;
         };
         let sizes = sizes.as_ref().map(|all| of_part(all, PARTS[i]));
-        let target = default_file(&folder, release.model, release.version, args.how.dtype.name());
-        write_weights(weights_convert::Model::Esm3, file, &args.how, None, sizes, &target)?;
+        let format = match args.how.dtype {
+            Some(format) => format,
+            None => Format::of(esm3_format(file, args.how.ignore_checksums)?),
+        };
+        let target = default_file(&folder, release.model, release.version, format.name());
+        write_weights(weights_convert::Model::Esm3, (file, None), &args.how, format, sizes, &target)?;
     }
     tables(args, &folder)?;
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use weights_convert::{Model, mpnn_release};
 
 use super::exit::Usage;
-use super::weights::{ConvertArgs, read_sizes, weights_folder, write_weights};
+use super::weights::{ConvertArgs, Format, read_sizes, weights_folder, write_weights};
 use crate::models::mpnn::config::Config;
 use crate::weights::default_file;
 
@@ -18,13 +18,14 @@ pub fn convert(args: &ConvertArgs) -> Result<ExitCode> {
     for checkpoint in &checkpoints {
         let soluble = args.soluble || is_called_soluble(checkpoint);
         let release = mpnn_release(checkpoint, soluble)?;
-        let name = |folder: &Path| default_file(folder, release.model, release.version, args.how.dtype.name());
+        let format = args.how.dtype.unwrap_or(Format::F32);
+        let name = |folder: &Path| default_file(folder, release.model, release.version, format.name());
         let target = match &args.how.out {
             Some(folder) if source.is_dir() => name(folder),
             Some(file) => file.clone(),
             None => name(&weights_folder()?),
         };
-        write_weights(Model::ProteinMpnn { soluble }, checkpoint, &args.how, None, sizes.clone(), &target)?;
+        write_weights(Model::ProteinMpnn { soluble }, (checkpoint, None), &args.how, format, sizes.clone(), &target)?;
     }
     Ok(ExitCode::SUCCESS)
 }

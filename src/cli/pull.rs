@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::exit::Usage;
 use super::ui;
-use super::weights::{How, Model, advance, bar, convert, weights_folder};
+use super::weights::{Format, How, Model, advance, bar, convert, weights_folder};
 use crate::weights::default_file;
 use crate::weights::download::download;
 
@@ -107,6 +107,8 @@ pub(super) fn run(args: PullArgs) -> Result<ExitCode> {
 
 /// Is every weights file there that the checkpoint would give?
 fn all_there(args: &PullArgs, folder: &Path) -> bool {
-    let file = |(model, release): (&str, String)| default_file(folder, model, &release, args.how.dtype.name());
+    let file = |(model, release): (&str, String)| {
+        default_file(folder, model, &release, args.how.dtype.unwrap_or(Format::F32).name())
+    };
     args.model.releases().into_iter().all(|release| file(release).is_file())
 }

@@ -13,16 +13,8 @@ use super::exit::Usage;
 use super::pull::{self, PullArgs};
 use super::quantise::{self, QuantiseArgs};
 use super::{esm3_weights, mpnn_weights, ui};
-use crate::models::af2::AlphaFold2;
-use crate::models::esm3::function_decoder::FunctionDecoder;
-use crate::models::esm3::structure_decoder::StructureDecoder;
-use crate::models::esm3::structure_encoder::StructureEncoder;
-use crate::models::esm3::trunk::Trunk;
-use crate::models::mpnn::ProteinMpnn;
-use crate::models::openfold3::OpenFold3;
-use crate::models::protenix::Protenix;
-use crate::models::pxdesign::PxDesign;
 use crate::models::{af2, af3, pxdesign};
+use crate::pipelines::doctor::look;
 use crate::weights::{FOLDER_VARIABLE, Weights, default_file, demo, folder};
 
 /// Download, convert, list and verify model weights
@@ -92,15 +84,15 @@ pub(super) struct How {
     /// Weights file to write, of an archive or of ESM3 the folder [default: <model>-<release>.safetensors in the weights folder]
     #[arg(short, long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
-    /// Number format of matrices; vectors stay f32
-    #[arg(long, default_value = "f32")]
-    pub(super) dtype: Format,
+    /// Number format of matrices; vectors stay f32 [default: f32; of ESM3 that of its checkpoints, which have 16 bits]
+    #[arg(long)]
+    pub(super) dtype: Option<Format>,
     /// JSON file with the model's sizes, if they are not the release's (small models for tests)
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Accept a checkpoint that was saved without checksums
     #[arg(long)]
-    ignore_checksums: bool,
+    pub(super) ignore_checksums: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -126,6 +118,15 @@ impl Format {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+        }
+    }
+
+    /// That of the file.
+    pub(super) fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            _ => Self::F32,
         }
     }
 
@@ -192,21 +193,22 @@ fn convert_one(
     member: Option<&str>,
 ) -> Result<ExitCode> {
     let config = how.config.as_deref().map(|path| read_config(path, model)).transpose()?;
-    let name = |folder: &Path| default_file(folder, release.model, release.version, how.dtype.name());
+    let format = how.dtype.unwrap_or(Format::F32);
+    let name = |folder: &Path| default_file(folder, release.model, release.version, format.name());
     let target = match (&how.out, member) {
         (Some(folder), Some(_)) => name(folder),
         (Some(target), None) => target.clone(),
         (None, _) => name(&weights_folder()?),
     };
-    write_weights(model.official(), checkpoint, how, member, config, &target)
+    write_weights(model.official(), (checkpoint, member), how, format, config, &target)
 }
 
 /// Converts `checkpoint`, or the `member` of it, into the weights file `target`, says what it was and prints the file's path.
 pub(super) fn write_weights(
     model: weights_convert::Model,
-    checkpoint: &Path,
+    (checkpoint, member): (&Path, Option<&str>),
     how: &How,
-    member: Option<&str>,
+    format: Format,
     config: Option<Sizes>,
     target: &Path,
 ) -> Result<ExitCode> {
@@ -217,7 +219,7 @@ pub(super) fn write_weights(
         Options {
             model,
             member,
-            dtype: how.dtype.dtype(),
+            dtype: format.dtype(),
             config,
             ignore_checksums: how.ignore_checksums,
             check: Some(&builds_a_model),
@@ -276,18 +278,7 @@ pub(super) fn read_sizes<Config: serde::de::DeserializeOwned>(path: &Path) -> Re
 
 /// Every tensor of the file belongs to the model, and every tensor of the model is there with its shape.
 pub(super) fn builds_a_model(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let weights = Weights::open(path, &Device::Cpu)?;
-    match weights.metadata("model") {
-        Some("af2" | "af2-multimer") => drop(AlphaFold2::load(&weights.config()?, &weights)?),
-        Some(model) if model.starts_with("protenix") => drop(Protenix::load(&weights.config()?, &weights)?),
-        Some("esm3") => drop(Trunk::load(&weights.config()?, &weights)?),
-        Some("esm3-structure-encoder") => drop(StructureEncoder::load(&weights.config()?, &weights)?),
-        Some("esm3-structure-decoder") => drop(StructureDecoder::load(&weights.config()?, &weights)?),
-        Some("mpnn" | "mpnn-soluble" | "mpnn-ca") => drop(ProteinMpnn::load(&weights.config()?, &weights)?),
-        Some("esm3-function-decoder") => drop(FunctionDecoder::load(&weights.config()?, &weights)?),
-        Some("pxdesign") => drop(PxDesign::load(&weights.config()?, &weights)?),
-        _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
-    }
+    look(path)?;
     Ok(())
 }
 

@@ -48,6 +48,11 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if served(x) { made(Function::Relu, x, None) } else { x.relu() }
 }
 
+/// `x / 2 (1 + erf(x / sqrt(2)))`: the exact form of Hendrycks and Gimpel (2016).
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if served(x) && !metal::served(x) { made(Function::Gelu, x, None) } else { x.gelu_erf() }
+}
+
 /// Softmax over the last dimension; each row's largest value is subtracted first.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let c = x.dim(D::Minus1)?;
@@ -209,6 +214,7 @@ mod tests {
                 close("silu gate", &silu_gate(&x, &g)?, &silu_gate_reference(&x, &g)?, 1e-6)?;
                 close("sigmoid", &sigmoid(&x)?, &ops::sigmoid(&x)?, 1e-6)?;
                 close("relu", &relu(&x)?, &x.relu()?, 0.)?;
+                close("gelu", &gelu(&x)?, &x.gelu_erf()?, 5e-7)?;
             }
             Ok(())
         })
@@ -220,6 +226,7 @@ mod tests {
             let x = Tensor::new(&[-1e9f32, -1e3, -90., -20., 0., 20., 90., 1e3, 1e9], &candle_core::Device::Cpu)?;
             close("sigmoid", &sigmoid(&x)?, &ops::sigmoid(&x)?, 1e-6)?;
             close("softmax", &softmax(&x)?, &softmax_reference(&x)?, 1e-6)?;
+            close("gelu", &gelu(&x)?, &x.gelu_erf()?, 1e-7)?;
             let hidden = Tensor::full(-1e9f32, (2, 21), &candle_core::Device::Cpu)?;
             close("hidden row", &softmax(&hidden)?, &softmax_reference(&hidden)?, 1e-6)
         })
@@ -232,7 +239,9 @@ mod tests {
             let mut values = Noise::new(5).values(40);
             values[35] = f32::NAN;
             let x = Tensor::from_vec(values, (2, 20), &candle_core::Device::Cpu)?;
-            for (name, y) in [("sigmoid", sigmoid(&x)?), ("relu", relu(&x)?), ("softmax", softmax(&x)?)] {
+            for (name, y) in
+                [("sigmoid", sigmoid(&x)?), ("relu", relu(&x)?), ("gelu", gelu(&x)?), ("softmax", softmax(&x)?)]
+            {
                 let y = y.to_vec2::<f32>()?;
                 assert!(y[1][15].is_nan() && y[0].iter().all(|v| v.is_finite()), "{name}: {y:?}");
             }

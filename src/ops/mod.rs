@@ -32,7 +32,8 @@ pub use cpu::scratch::release as release_scratch;
 pub use cpu::simd::{Isa, with_isa};
 pub use elementwise::{
     add_in_place, add_in_place_reference, add_sigmoid_gate, add_sigmoid_gate_reference, gate_add, gate_add_reference,
-    relu, sigmoid, sigmoid_gate, sigmoid_gate_reference, silu_gate, silu_gate_reference, softmax, softmax_reference,
+    gelu, relu, sigmoid, sigmoid_gate, sigmoid_gate_reference, silu_gate, silu_gate_reference, softmax,
+    softmax_reference,
 };
 pub use geometric_attention::GeometricAttention;
 pub use layer_norm::{Norm, norm_linear, norm_linear_in_place, norm_linear_reference};

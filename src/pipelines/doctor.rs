@@ -8,10 +8,18 @@ use candle_core::Device;
 use crate::assembly::Assembly;
 use crate::device::{self, DeviceChoice, DeviceError, Memory};
 use crate::features::af3::{feature_noise, featurise};
+use crate::features::esm3::vocabulary::{Vocabulary, VocabularyError};
 use crate::features::noise::TorchGenerator;
 use crate::models::af2::AlphaFold2;
 use crate::models::af3::sample::sample;
+use crate::models::esm3::function_decoder::FunctionDecoder;
+use crate::models::esm3::structure_decoder::StructureDecoder;
+use crate::models::esm3::structure_encoder::StructureEncoder;
+use crate::models::esm3::trunk::Trunk;
+use crate::models::mpnn::ProteinMpnn;
 use crate::models::openfold3::{OpenFold3, config};
+use crate::models::protenix::Protenix;
+use crate::models::pxdesign::PxDesign;
 use crate::ops::{self, Check as KernelCheck};
 use crate::query::{Chain, Query};
 use crate::weights::{Weights, WeightsError};
@@ -60,6 +68,9 @@ pub enum DoctorError {
     /// A weights file cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The tables of ESM3's function track cannot be used.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// The network failed.
     #[error("the network cannot be built or run")]
     Network(#[from] candle_core::Error),
@@ -107,12 +118,20 @@ fn name(device: &Device) -> &'static str {
     if device.is_cpu() { "cpu" } else { "metal" }
 }
 
-/// Builds the model over a weights file: every tensor there, none too many.
-fn look(path: &Path) -> Result<String, DoctorError> {
+/// Builds the model over a weights file: every tensor there, none too many. Model and release of it.
+pub fn look(path: &Path) -> Result<String, DoctorError> {
     let weights = Weights::open(path, &Device::Cpu)?;
     let entry = |key: &str| weights.metadata(key).unwrap_or("unknown").to_owned();
     match entry("model").as_str() {
         "af2" | "af2-multimer" => drop(AlphaFold2::load(&weights.config()?, &weights)?),
+        "esm3" => drop(Trunk::load(&weights.config()?, &weights)?),
+        "esm3-structure-encoder" => drop(StructureEncoder::load(&weights.config()?, &weights)?),
+        "esm3-structure-decoder" => drop(StructureDecoder::load(&weights.config()?, &weights)?),
+        "esm3-function-decoder" => drop(FunctionDecoder::load(&weights.config()?, &weights)?),
+        model if model.starts_with("protenix") => drop(Protenix::load(&weights.config()?, &weights)?),
+        "mpnn" | "mpnn-soluble" | "mpnn-ca" => drop(ProteinMpnn::load(&weights.config()?, &weights)?),
+        "pxdesign" => drop(PxDesign::load(&weights.config()?, &weights)?),
+        model if model == weights_convert::ESM3_DATA.0 => drop(Vocabulary::read(path)?),
         _ => drop(OpenFold3::load(&weights.config()?, &weights)?),
     }
     Ok(format!("{} {}", entry("model"), entry("release")))

@@ -71,6 +71,25 @@ fn rows_of_alphafold2() {
     assert!(of("evoformer block")["gflop"].as_f64() > of("tri mul in")["gflop"].as_f64());
 }
 
+/// The layers of a block, the trunk made of them, and the two networks of structure.
+#[test]
+fn rows_of_esm3() {
+    let output = bench("esm3 --tokens 9 --n-cycles 2 --n-blocks 1 --json");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("a JSON line")).collect();
+    assert_eq!(rows.len(), 10);
+    for row in &rows {
+        assert_eq!((&row["model"], &row["calls"], &row["tokens"]), (&"esm3".into(), &2.into(), &9.into()), "{row}");
+        assert!(row["seconds"].as_f64() > Some(0.0) && row["peak_bytes"].as_u64() > Some(0), "{row}");
+        assert!(row["atoms"].is_null() && row["peak_u"].is_null(), "{row}");
+        assert_eq!(row["stage"] == "embedding", row["gflop"] == 0.0, "{row}");
+    }
+    let refused = bench("esm3 --n-steps 3");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("bench esm3 takes no"));
+}
+
 #[test]
 fn rows_of_a_design() {
     let output = bench("pxdesign --tokens 12 --n-samples 2 --n-steps 3 --n-blocks 1 --json");

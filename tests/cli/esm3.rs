@@ -173,6 +173,6 @@ fn what_is_wrong_is_said() {
         home.write("f.json", r#"{"sequence": "M_T", "function": [{"label": "no such", "start": 1, "end": 2}]}"#);
     home.refused(&["esm3", "generate", &unknown], 65, "\"no such\" is no keyword");
     home.refused(&["esm3", "embed", &fixture("made_up.pdb"), "--chain", "Z"], 65, "it has B");
-    std::fs::remove_file(home.path("weights/esm3-structure-decoder-v0.safetensors")).unwrap();
+    std::fs::remove_file(home.path("weights/esm3-structure-decoder-v0-bf16.safetensors")).unwrap();
     home.refused(&["esm3", "fold", &whole, "--num-steps", "2"], 66, "no weights of esm3-structure-decoder");
 }

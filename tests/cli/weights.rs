@@ -121,18 +121,20 @@ fn esm3_is_converted() {
     assert!(stderr.contains("Non-Commercial") && stderr.contains("--accept-licence") && !folder.exists(), "{stderr}");
 
     let names = [
-        "esm3-sm-open-v1.safetensors",
-        "esm3-structure-encoder-v0.safetensors",
-        "esm3-structure-decoder-v0.safetensors",
-        "esm3-function-decoder-v0.safetensors",
+        "esm3-sm-open-v1-bf16.safetensors",
+        "esm3-structure-encoder-v0-bf16.safetensors",
+        "esm3-structure-decoder-v0-bf16.safetensors",
+        "esm3-function-decoder-v0-bf16.safetensors",
         "esm3-data-v1.safetensors",
     ];
     let made = said(&folder, &[&convert[..], &["--accept-licence"]].concat());
     let want: Vec<String> = names.iter().map(|name| folder.join(name).display().to_string()).collect();
     assert_eq!(made.lines().collect::<Vec<_>>(), want);
-    let made = said(&folder, &[&convert[..], &["--dtype", "bf16"]].concat());
+    assert!(said(&folder, &["weights", "list"]).contains("esm3 sm-open-v1 BF16 "), "as the checkpoints are");
+    let made = said(&folder, &[&convert[..], &["--dtype", "f32"]].concat());
     assert_eq!(made.lines().count(), 5, "{made}");
-    assert!(said(&folder, &["weights", "list"]).contains("esm3 sm-open-v1 BF16 "));
+    let checked = said(&folder, &["doctor"]);
+    assert_eq!(checked.lines().filter(|line| line.starts_with("weights  esm3")).count(), 9, "{checked}");
     assert_eq!(said(&folder, &["weights", "verify"]).lines().filter(|l| l.ends_with(": whole")).count(), 9);
 
     let part = home.path().join("part");

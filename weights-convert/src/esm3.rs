@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::list;
 use crate::release::Release;
-use crate::{Checkpoint, Error};
+use crate::{Checkpoint, Dtype, Error};
 
 macro_rules! release {
     ($model:literal, $version:literal, $config:literal, $($map:literal),+) => {
@@ -66,6 +66,14 @@ const MARKS: [&str; 4] = ["output_heads.", "codebook.", "affine_output_projectio
 pub fn esm3_files(folder: &Path) -> [Option<PathBuf>; 4] {
     ESM3_FILES
         .map(|name| ["data/weights", "weights", ""].iter().map(|f| folder.join(f).join(name)).find(|f| f.is_file()))
+}
+
+/// The format in which the matrices of a checkpoint can be written without rounding: its own if all have one of 16 bits, else f32.
+pub fn esm3_format(checkpoint: &Path, ignore_checksums: bool) -> Result<Dtype, Error> {
+    let checkpoint = Checkpoint::open(checkpoint, ignore_checksums)?;
+    let mut formats = checkpoint.tensors().iter().filter(|t| t.shape().len() > 1).map(|t| t.dtype());
+    let first = formats.next().filter(|format| [Dtype::BF16, Dtype::F16].contains(format));
+    Ok(first.filter(|first| formats.all(|format| format == *first)).unwrap_or(Dtype::F32))
 }
 
 /// Which of the four an open checkpoint is.

@@ -27,7 +27,7 @@ pub use alphafold2::{ALPHAFOLD2, parameter_files, parameter_set};
 pub use checkpoint::{Checkpoint, Tensor};
 pub use convert::{Check, Options, Progress, Report, convert};
 pub use error::{Error, Kind, MapError};
-pub use esm3::{ESM3, ESM3_FILES, esm3_files};
+pub use esm3::{ESM3, ESM3_FILES, esm3_files, esm3_format};
 pub use esm3_data::{ESM3_DATA, convert_esm3_data};
 pub use file::{Header, TensorHeader, read_header, verify};
 pub use map::{Map, Named, Plan, Source};

@@ -8,7 +8,7 @@ use super::heads::Head;
 use crate::features::esm3::function::{Annotation, ranges};
 use crate::features::esm3::vocabulary::{N_BIT, Vocabulary};
 use crate::features::esm3::{FIRST_LABEL, FUNCTION_DEPTH, NONE, PAD, UNKNOWN};
-use crate::ops::{Linear, Norm, Rope, RopeAttention, add_in_place, norm_linear};
+use crate::ops::{Linear, Norm, Rope, RopeAttention, add_in_place, gelu, norm_linear};
 use crate::weights::{Param, Weights};
 
 /// Logit from which an InterPro entry counts: probability 0.1.
@@ -94,7 +94,7 @@ impl FunctionDecoder {
         let rope = Rope::new(N_TOKEN, c / self.config.n_head, &self.device)?;
         for Block { attention, transition: t } in &self.blocks {
             add_in_place(&x, &attention.forward(&x, &rope, None)?)?;
-            t.out.add_to(&x, &norm_linear(&x, &t.norm, &t.a)?.gelu_erf()?)?;
+            t.out.add_to(&x, &gelu(&norm_linear(&x, &t.norm, &t.a)?)?)?;
         }
         let x = self.norm.forward(&x)?.mean(D::Minus2)?;
         Ok(FunctionLogits { interpro: self.interpro.forward(&x)?, keyword: self.keyword.forward(&x)? })

@@ -1,7 +1,7 @@
 //! The output head that all parts of ESM3 share: `esm/layers/regression_head.py`.
 use candle_core::{Result, Tensor};
 
-use crate::ops::{Linear, Norm, norm_linear};
+use crate::ops::{Linear, Norm, gelu, norm_linear};
 use crate::weights::Weights;
 
 /// `out(norm(gelu(a(x))))`.
@@ -24,6 +24,6 @@ impl Head {
 
     /// `x` `[.., c]` -> `[.., n]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        norm_linear(&self.a.forward(x)?.gelu_erf()?, &self.norm, &self.out)
+        norm_linear(&gelu(&self.a.forward(x)?)?, &self.norm, &self.out)
     }
 }

@@ -1,5 +1,6 @@
 //! ESM3-open: trunk over all tracks, structure encoder and decoder (VQ-VAE), function decoder, as esm 3.2.1 has them, in float32.
 pub mod config;
+pub mod cost;
 pub mod frames;
 pub mod function_decoder;
 pub mod generate;

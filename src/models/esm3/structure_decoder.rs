@@ -21,15 +21,15 @@ const BACKBONE: [Vec3; 3] = [[0.5256, 1.3612, 0.], [0.; 3], [-1.5251, 0., 0.]];
 /// O in the frame of CA, C and the next N, in Å.
 const OXYGEN: Vec3 = [0.6240, -1.0613, 0.0103];
 /// Numbers of the frame head: translation, two axes, and seven torsions that are not used.
-const N_FRAME: usize = 23;
+pub(super) const N_FRAME: usize = 23;
 /// Classes of pLDDT.
-const N_PLDDT: usize = 50;
+pub(super) const N_PLDDT: usize = 50;
 /// Classes of the aligned error.
-const N_PAE: usize = 64;
+pub(super) const N_PAE: usize = 64;
 /// Width of a class of the aligned error in Å.
 const PAE_WIDTH: f64 = 0.5;
 /// Channels of a pair, and of the hidden layer of its head.
-const C_PAIR: usize = 128;
+pub(super) const C_PAIR: usize = 128;
 /// Values of pairs held at a time.
 const PAIR_BLOCK: usize = 1 << 22;
 

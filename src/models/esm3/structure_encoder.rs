@@ -11,7 +11,7 @@ use crate::ops::{Linear, SwiGluTransition, add_in_place};
 use crate::weights::{Param, Weights};
 
 /// Residues that a residue sees, itself included.
-const N_NEIGHBOUR: usize = 16;
+pub(super) const N_NEIGHBOUR: usize = 16;
 /// Offsets in numbering are clipped to this.
 const MAX_OFFSET: i64 = 32;
 /// The distance of a pair of which one has no frame, and what each step between them along the chain adds.

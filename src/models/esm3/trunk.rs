@@ -16,7 +16,7 @@ pub struct Trunk {
     /// Sizes.
     pub config: TrunkConfig,
     /// The tracks' tables.
-    pub embed: TrackEmbedder,
+    tracks: TrackEmbedder,
     /// Blocks.
     pub blocks: Vec<Block>,
     /// Between attention and transition of the first block.
@@ -25,6 +25,21 @@ pub struct Trunk {
     pub norm: Norm,
     heads: Heads,
     device: Device,
+}
+
+/// Positions, hidden pairs and scale of a pass.
+#[derive(Debug)]
+pub struct Shared {
+    rope: Rope,
+    bias: Option<Tensor>,
+    scale: UpdateScale,
+}
+
+impl Shared {
+    /// As the blocks take it.
+    pub fn pass(&self) -> Pass<'_> {
+        Pass { rope: &self.rope, bias: self.bias.as_ref(), scale: &self.scale }
+    }
 }
 
 #[derive(Debug)]
@@ -47,7 +62,7 @@ impl Trunk {
         let head = |name: &str, n: usize| Head::load(c, c, n, &w.at("heads").at(name));
         let block = |i: usize| Block::load(c, config.n_head, config.c_transition, &w.at("blocks").at(i));
         let trunk = Self {
-            embed: TrackEmbedder::load(config, &w.at("embed"))?,
+            tracks: TrackEmbedder::load(config, &w.at("embed"))?,
             blocks: (0..config.n_block).map(block).collect::<Result<_>>()?,
             geometric: GeometricLayer::load(c, config.n_vector_head, &w.at("blocks.0.geometric"))?,
             norm: Norm::load(c, &w.at("norm"))?,
@@ -73,32 +88,44 @@ impl Trunk {
 
     /// As `forward`; `watch` sees the representation before the first block (0) and after each (1 and on).
     pub fn forward_with(&self, batch: &Batch, watch: &mut dyn FnMut(usize, &Tensor) -> Result<()>) -> Result<Tensor> {
-        let x = self.embed.forward(batch)?.to_device(&self.device)?;
+        let x = self.embed(batch)?;
         watch(0, &x)?;
-        let d = self.config.c / self.config.n_head;
-        let rope = match &batch.packed {
-            Some(lengths) => Rope::packed(lengths, d, &self.device)?,
-            None => Rope::new(batch.n(), d, &self.device)?,
-        };
-        let bias = batch.sequence_id.as_ref().map(|ids| {
-            let ids = Tensor::from_slice(ids, (batch.b, batch.n()), &self.device)?;
-            same_sequence_bias(&ids)
-        });
-        let bias = bias.transpose()?;
-        let scale = (UNSCALED_BLOCKS / self.config.n_block as f64).sqrt();
-        let scale = UpdateScale::new(scale as f32, &x)?;
-        let pass = Pass { rope: &rope, bias: bias.as_ref(), scale: &scale };
+        let shared = self.shared(batch, &x)?;
+        let pass = shared.pass();
         for (i, block) in self.blocks.iter().enumerate() {
             block.attend(&x, &pass)?;
-            if i == 0
-                && let Some(update) = self.geometric_update(&x, batch)?
-            {
-                scale.add(&x, &update)?;
+            if i == 0 {
+                self.add_geometric(&x, batch, &pass)?;
             }
             block.transit(&x, &pass)?;
             watch(i + 1, &x)?;
         }
         Ok(x)
+    }
+
+    /// The representation before the first block, `[b, n, c]`.
+    pub fn embed(&self, batch: &Batch) -> Result<Tensor> {
+        self.tracks.forward(batch)?.to_device(&self.device)
+    }
+
+    /// What all blocks share in a pass of `batch`, whose representation is `x`.
+    pub fn shared(&self, batch: &Batch, x: &Tensor) -> Result<Shared> {
+        let bias = batch.sequence_id.as_ref().map(|ids| {
+            let ids = Tensor::from_slice(ids, (batch.b, batch.n()), &self.device)?;
+            same_sequence_bias(&ids)
+        });
+        let scale = (UNSCALED_BLOCKS / self.config.n_block as f64).sqrt();
+        let d = self.config.c / self.config.n_head;
+        let rope = match &batch.packed {
+            Some(lengths) => Rope::packed(lengths, d, &self.device)?,
+            None => Rope::new(batch.n(), d, &self.device)?,
+        };
+        Ok(Shared { rope, bias: bias.transpose()?, scale: UpdateScale::new(scale as f32, x)? })
+    }
+
+    /// Adds the update of the geometric layer to `x` `[b, n, c]` in place.
+    pub fn add_geometric(&self, x: &Tensor, batch: &Batch, pass: &Pass<'_>) -> Result<()> {
+        self.geometric_update(x, batch)?.map_or(Ok(()), |update| pass.scale.add(x, &update))
     }
 
     /// What the geometric layer adds; nothing where no residue has a frame.

@@ -309,18 +309,6 @@ pub fn blocks(sizes: &[usize]) -> Vec<(usize, usize, usize)> {
     sizes.iter().enumerate().flat_map(cut).collect()
 }
 
-/// `y = w x + bias` for the channels `first..first + c` of a layer. Weights that are to be widened are so a strip at a time, which
-/// stays in the second cache while the panels pass.
-fn by_strips(isa: Isa, layer: &Layer, (first, c): (usize, usize), x: Panels<&[f32]>, n: usize, y: Panels<&mut [f32]>) {
-    let height = if layer.is_wide() { c } else { LEAST_HEIGHT };
-    let mut room = None;
-    for at in (0..c).step_by(height) {
-        let height = height.min(c - at);
-        let y = Panels { values: &mut y.values[at * y.row..], row: y.row, next: y.next };
-        layer.rows(isa, first + at, height, &mut room).product(isa, 0, height, x, n, y);
-    }
-}
-
 /// Applies `layers` to rows packed as panels; they are rows `first..first + m` of the targets.
 fn dense_packed(isa: Isa, x: &[f32], (first, m): (usize, usize), layers: &[(Layer, Target)], parallel: bool) {
     let panel = isa.panel();
@@ -333,7 +321,7 @@ fn dense_packed(isa: Isa, x: &[f32], (first, m): (usize, usize), layers: &[(Laye
         for p0 in (0..n_panel).step_by(GROUP) {
             let (start, n) = part(m, panel, p0, GROUP);
             let x = Panels { values: &x[p0 * layer.k * panel..], row: panel, next: layer.k * panel };
-            by_strips(isa, layer, (r, c), x, n, Panels { values: &mut y, row: panel, next: c * panel });
+            layer.product(isa, (r, c), x, n, Panels { values: &mut y, row: panel, next: c * panel });
             for p in 0..n.div_ceil(panel) {
                 let n = panel.min(n - p * panel);
                 // SAFETY: a channel belongs to one task.
@@ -377,8 +365,8 @@ pub fn swiglu(isa: Isa, rows: Rows, m: usize, layers: SwiGlu, target: Target) {
                 let x = Panels { values: &x[p0 * k * panel..], row: panel, next: k * panel };
                 let middle = ab.len() / 2;
                 let (ya, yb) = ab.split_at_mut(middle);
-                by_strips(isa, &a, (r, c), x, n, Panels { values: ya, row: panel, next: c * panel });
-                by_strips(isa, &b, (r, c), x, n, Panels { values: yb, row: panel, next: c * panel });
+                a.product(isa, (r, c), x, n, Panels { values: ya, row: panel, next: c * panel });
+                b.product(isa, (r, c), x, n, Panels { values: yb, row: panel, next: c * panel });
                 for p in 0..n.div_ceil(panel) {
                     // SAFETY: these hidden channels belong to this task.
                     let dst = unsafe { shared.part(((p0 + p) * hidden + r) * panel, c * panel) };

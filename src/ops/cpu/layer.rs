@@ -1,8 +1,9 @@
 //! Dense layers whose weights are in the format of their file: a kernel takes some rows of them at a time as f32.
+use half::bf16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 
 use super::dense::Dense;
+use super::product::{Ahead, Init, Left, Order, Panels, parts, product, product_ahead};
 use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::unpack::unpack_rows;
@@ -21,44 +22,87 @@ pub struct Layer<'a> {
     pub n: usize,
 }
 
-impl Layer<'_> {
-    /// Are the weights f32 as they lie?
-    pub fn is_wide(&self) -> bool {
-        matches!(self.w, Matrix::F32(_))
-    }
+/// Rows that are widened at a time: a strip of the widest tile.
+const STRIP: usize = 12;
 
-    /// The layer of channels `first..first + n` alone; weights of another format are widened into `room`.
-    pub fn rows<'r>(&'r self, isa: Isa, first: usize, n: usize, room: &'r mut Option<Scratch>) -> Dense<'r> {
-        let (k, part) = (self.k, first * self.k..(first + n) * self.k);
+impl Layer<'_> {
+    /// The layer as f32; weights of another format are widened into `room`.
+    pub fn whole<'r>(&'r self, isa: Isa, room: &'r mut Option<Scratch>) -> Dense<'r> {
         let w = match self.w {
-            Matrix::F32(w) => &w[part],
-            Matrix::F16(w) => {
-                let room = room.insert(Scratch::new(n * k));
-                narrow_to_wide(&w[part], room);
-                room
-            }
-            Matrix::Bf16(w) => {
-                let room = room.insert(Scratch::new(n * k));
-                isa.run(WidenBf16 { from: &w[part], to: room });
-                room
-            }
-            Matrix::Codes(ref codes) => {
-                let room = room.insert(Scratch::new(n * k));
-                unpack_rows(isa, codes, first, n, room);
+            Matrix::F32(w) => w,
+            narrow => {
+                let room = room.insert(Scratch::new(self.n * self.k));
+                for (row, room) in room.chunks_exact_mut(self.k.max(1)).enumerate() {
+                    widen(isa, narrow, (row, 0), self.k, room);
+                }
                 room
             }
         };
-        Dense { w, bias: self.bias.map(|b| &b[first..first + n]), k, n }
+        Dense { w, bias: self.bias, k: self.k, n: self.n }
     }
 
-    /// The whole layer.
-    pub fn whole<'r>(&'r self, isa: Isa, room: &'r mut Option<Scratch>) -> Dense<'r> {
-        self.rows(isa, 0, self.n, room)
+    /// `y = w x + bias` for the channels `first..first + c`.
+    pub fn product(&self, isa: Isa, (first, c): (usize, usize), x: Panels<&[f32]>, n: usize, y: Panels<&mut [f32]>) {
+        let strips = |height: usize| (first..first + c).step_by(height).map(move |at| (at, height.min(first + c - at)));
+        // A strip of halves is widened as far as a sum is made at once, one of codes whole; see `parts`.
+        let is_half = matches!(self.w, Matrix::F16(_) | Matrix::Bf16(_));
+        let stretches = if is_half { parts(self.k).collect() } else { vec![(0, self.k)] };
+        let strip = if let Matrix::F32(_) = self.w { c.max(1) } else { STRIP };
+        for part in stretches {
+            let x = Panels { values: &x.values[part.0 * x.row..], ..x };
+            for rows in strips(strip) {
+                let init = match (part.0, self.bias) {
+                    (0, Some(bias)) => Init::Bias(&bias[rows.0..rows.0 + rows.1]),
+                    (0, None) => Init::Zero,
+                    _ => Init::Add,
+                };
+                let y = Panels { values: &mut y.values[(rows.0 - first) * y.row..], row: y.row, next: y.next };
+                self.part(isa, [rows, part], x, n, y, init);
+            }
+        }
+    }
+
+    /// `y = init + w x` for the channels `first..first + m` and `k` channels of the input from `start` on.
+    fn part(
+        &self,
+        isa: Isa,
+        [(first, m), (start, k)]: [(usize, usize); 2],
+        x: Panels<&[f32]>,
+        n: usize,
+        y: Panels<&mut [f32]>,
+        init: Init,
+    ) {
+        let at = |row: usize| row * self.k + start;
+        let ahead = match self.w {
+            Matrix::F32(w) => {
+                let w = Left { values: &w[at(first)..], order: Order::Rows(self.k), m };
+                return product(isa, w, k, x, n, y, init);
+            }
+            Matrix::F16(w) => w.get(at(first + m)..).map(|rest| Ahead::new(rest, self.k)),
+            Matrix::Bf16(w) => w.get(at(first + m)..).map(|rest| Ahead::new(rest, self.k)),
+            Matrix::Codes(_) => None,
+        };
+        let mut wide = Scratch::new(m * k);
+        for (row, wide) in wide.chunks_exact_mut(k.max(1)).enumerate() {
+            widen(isa, self.w, (first + row, start), self.k, wide);
+        }
+        let w = Left { values: &wide, order: Order::Rows(k), m };
+        product_ahead(isa, (w, ahead), k, x, n, y, init);
     }
 }
 
-fn narrow_to_wide(from: &[f16], to: &mut [f32]) {
-    from.convert_to_f32_slice(to);
+/// The values of a row of a matrix of `k` columns from `start` on as f32, as many as `to` holds; of codes whole rows.
+fn widen(isa: Isa, from: Matrix, (row, start): (usize, usize), k: usize, to: &mut [f32]) {
+    let part = row * k + start..row * k + start + to.len();
+    match from {
+        Matrix::F32(w) => to.copy_from_slice(&w[part]),
+        Matrix::F16(w) => w[part].convert_to_f32_slice(to),
+        Matrix::Bf16(w) => isa.run(WidenBf16 { from: &w[part], to }),
+        Matrix::Codes(ref codes) => {
+            assert!(start == 0 && to.len() == k, "codes are widened row by row");
+            unpack_rows(isa, codes, row, 1, to);
+        }
+    }
 }
 
 struct WidenBf16<'a> {
@@ -81,6 +125,8 @@ impl Kernel for WidenBf16<'_> {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     /// Every 16-bit number, on each instruction set.
@@ -101,9 +147,7 @@ mod tests {
             let (half, brain) = (layer(Matrix::F16(&halves)), layer(Matrix::Bf16(&brains)));
             assert!(same(half.whole(isa, &mut room).w, &|i| halves[i].to_f32()));
             assert!(same(brain.whole(isa, &mut room).w, &|i| brains[i].to_f32()));
-            let part = brain.rows(isa, 3, 5, &mut room);
-            assert!(same(part.w, &|i| brains[3 * 256 + i].to_f32()));
-            assert_eq!((part.n, part.bias), (5, Some(&bias[3..8])));
+            assert_eq!(brain.whole(isa, &mut room).bias, Some(&bias[..]));
         }
     }
 }

@@ -45,10 +45,60 @@ pub enum Init<'a> {
     Bias(&'a [f32]),
     /// What is in `y`.
     Sum,
+    /// Zero; what is in `y` is added at the end, so that a long sum made in parts is rounded at the size of its parts.
+    Add,
+}
+
+/// Rows that are met next, and are brought nearer meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead {
+    start: *const u8,
+    row: usize,
+    shift: u32,
+}
+
+impl Ahead {
+    /// The rows of `row` values that begin with those of `rest`, values of 4 bytes or, if they are smaller, a power of two fewer.
+    pub fn new<T>(rest: &[T], row: usize) -> Self {
+        let shift = (size_of::<f32>() / size_of::<T>()).ilog2();
+        Self { start: rest.as_ptr().cast(), row: row * size_of::<T>(), shift }
+    }
+}
+
+/// Terms of a sum that is made at once: longer ones are made in parts and rounded at their size; what is met of `x` stays in the
+/// second cache meanwhile, and of a strip of `w` in the first.
+const DEPTH: usize = 512;
+
+/// Stretches of about equal length, of at most [`DEPTH`] terms, in which a sum of `k` is made: first term, terms.
+pub fn parts(k: usize) -> impl Iterator<Item = (usize, usize)> {
+    let depth = k.div_ceil(k.div_ceil(DEPTH).max(1)).next_multiple_of(16).max(16);
+    (0..k.max(1)).step_by(depth).map(move |start| (start, depth.min(k - start)))
 }
 
 /// `y[m, n] = init + w[m, k] x[k, n]`; columns of `y` up to the next whole vector are overwritten too.
 pub fn product(isa: Isa, w: Left, k: usize, x: Panels<&[f32]>, n: usize, y: Panels<&mut [f32]>, init: Init) {
+    for (start, k) in parts(k) {
+        let step = match w.order {
+            Order::Rows(_) => 1,
+            Order::Columns(step) => step,
+        };
+        let w = Left { values: w.values.get(start * step..).unwrap_or_default(), ..w };
+        let x = Panels { values: x.values.get(start * x.row..).unwrap_or_default(), ..x };
+        let y = Panels { values: &mut *y.values, ..y };
+        product_ahead(isa, (w, None), k, x, n, y, if start == 0 { init } else { Init::Add });
+    }
+}
+
+/// `product` of a sum that is made at once; `ahead` are the rows of which `w` is made next, where it is made.
+pub fn product_ahead(
+    isa: Isa,
+    (w, ahead): (Left, Option<Ahead>),
+    k: usize,
+    x: Panels<&[f32]>,
+    n: usize,
+    y: Panels<&mut [f32]>,
+    init: Init,
+) {
     if w.m == 0 || n == 0 {
         return;
     }
@@ -77,6 +127,7 @@ pub fn product(isa: Isa, w: Left, k: usize, x: Panels<&[f32]>, n: usize, y: Pane
         y: y.values.as_mut_ptr(),
         y_step: (y.row, y.next),
         init,
+        ahead,
     });
 }
 
@@ -90,6 +141,7 @@ struct Product<'a> {
     y: *mut f32,
     y_step: (usize, usize),
     init: Init<'a>,
+    ahead: Option<Ahead>,
 }
 
 impl Kernel for Product<'_> {
@@ -187,7 +239,7 @@ impl Product<'_> {
         unsafe {
             let mut acc = [[S::splat(0.); W]; H];
             match self.init {
-                Init::Zero => {}
+                Init::Zero | Init::Add => {}
                 Init::Bias(bias) => {
                     for i in 0..H {
                         acc[i] = [S::splat(*bias.as_ptr().add(row + i)); W];
@@ -202,11 +254,13 @@ impl Product<'_> {
                 }
             }
             let (mut w, mut x) = (w, x);
-            let next = w.wrapping_add(H * step);
+            let strip = Ahead { start: w.wrapping_add(H * step).cast(), row: step * size_of::<f32>(), shift: 0 };
+            let next = self.ahead.unwrap_or(strip);
             for p in 0..self.k {
                 if AHEAD {
-                    // A line of 16 values each, over 16 steps.
-                    S::prefetch(next.wrapping_add((p & 15) * step + (p & !15)));
+                    // A line of 64 bytes of each row, over 16 steps or so many times that as values are smaller.
+                    let line = p >> next.shift;
+                    S::prefetch(next.start.wrapping_add((line & 15) * next.row + (line >> 4) * 64).cast());
                 }
                 let mut right = [S::splat(0.); W];
                 for j in 0..W {
@@ -220,6 +274,13 @@ impl Product<'_> {
                 }
                 w = w.wrapping_add(if COLUMNS { step } else { 1 });
                 x = x.wrapping_add(x_row);
+            }
+            if let Init::Add = self.init {
+                for i in 0..H {
+                    for j in 0..W {
+                        acc[i][j] = S::add(S::load(y.add(i * y_row + j * S::LANES)), acc[i][j]);
+                    }
+                }
             }
             for i in 0..H {
                 for j in 0..W {
@@ -249,9 +310,16 @@ mod tests {
     fn products_of_ragged_sizes() {
         for isa in Isa::available() {
             let panel = isa.panel();
-            for (m, k, n) in
-                [(1, 1, 1usize), (2, 5, 3), (13, 7, 17), (25, 33, 65), (11, 16, 31), (12, 3, 32), (7, 0, 9)]
-            {
+            for (m, k, n) in [
+                (1, 1, 1usize),
+                (2, 5, 3),
+                (13, 7, 17),
+                (25, 33, 65),
+                (11, 16, 31),
+                (12, 3, 32),
+                (7, 0, 9),
+                (14, 1100, 34),
+            ] {
                 let n_panel = n.div_ceil(panel);
                 let (w, x, bias, old) = (noise(m * k, 1), noise(k * n, 2), noise(m, 3), noise(m * n, 4));
                 let mut packed = vec![f32::NAN; n_panel * k * panel];
@@ -263,7 +331,7 @@ mod tests {
                 let transposed: Vec<f32> = (0..k * m).map(|i| w[i % m * k + i / m]).collect();
                 let row = n_panel * panel;
                 for (values, order) in [(&w, Order::Rows(k)), (&transposed, Order::Columns(m))] {
-                    for init in [Init::Zero, Init::Bias(&bias), Init::Sum] {
+                    for init in [Init::Zero, Init::Bias(&bias), Init::Sum, Init::Add] {
                         let mut y = vec![0.; m * row];
                         for i in 0..m {
                             y[i * row..][..n].copy_from_slice(&old[i * n..][..n]);
@@ -283,7 +351,7 @@ mod tests {
                                 let start = match init {
                                     Init::Zero => 0.,
                                     Init::Bias(b) => b[i],
-                                    Init::Sum => old[i * n + j],
+                                    Init::Sum | Init::Add => old[i * n + j],
                                 };
                                 let sum: f64 = (0..k)
                                     .map(|p| {
@@ -293,8 +361,9 @@ mod tests {
                                     .sum();
                                 let want = f64::from(start) + sum;
                                 let got = f64::from(y[i * row + j]);
+                                let limit = 1e-7 * k.max(100) as f64; // single precision: more terms, more rounding
                                 assert!(
-                                    (got - want).abs() < 1e-5,
+                                    (got - want).abs() < limit,
                                     "{isa:?} {m}x{k}x{n} {order:?} ({i}, {j}): {got} for {want}"
                                 );
                             }

@@ -162,13 +162,13 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> std::result::Result<Ve
         }
         let of = |stage, n_call, seconds, flop, peak_bytes| Row {
             n_token: n,
-            n_atom: features.n_atom(),
+            n_atom: Some(features.n_atom()),
             stage,
             n_call,
             seconds,
             flop,
             peak_bytes: device.is_cpu().then_some(peak_bytes),
-            pair_bytes: n * n * config.c_z * size_of::<f32>(),
+            pair_bytes: Some(n * n * config.c_z * size_of::<f32>()),
             gemm_peak,
         };
         let cost = Cost::new(&config, n, features.n_seq(), features.n_extra());
@@ -359,13 +359,13 @@ mod tests {
         }
         let row = |stage, n_call, seconds, flop, peak_bytes| Row {
             n_token: 1,
-            n_atom: 1,
+            n_atom: Some(1),
             stage,
             n_call,
             seconds,
             flop,
             peak_bytes: Some(peak_bytes),
-            pair_bytes: 10,
+            pair_bytes: Some(10),
             gemm_peak: None,
         };
         let rows = table(&events, &cost, row);

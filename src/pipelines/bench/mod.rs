@@ -1,5 +1,6 @@
 //! Time, arithmetic and memory of each stage of a prediction on this machine.
 pub mod af2;
+pub mod esm3;
 pub mod openfold3;
 pub mod pxdesign;
 
@@ -16,10 +17,10 @@ const PEAK_ROUNDS: usize = 8;
 /// A stage of one prediction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Tokens of the chain.
+    /// Tokens or residues of the chain.
     pub n_token: usize,
-    /// Its atoms.
-    pub n_atom: usize,
+    /// Its atoms; `None` in a model without.
+    pub n_atom: Option<usize>,
     /// What was timed.
     pub stage: &'static str,
     /// How often it was run; the time is the median, the memory the largest.
@@ -30,8 +31,8 @@ pub struct Row {
     pub flop: f64,
     /// The most memory held during the stage, weights not counted, in bytes; `None` where it is not known: on a GPU.
     pub peak_bytes: Option<usize>,
-    /// U: bytes of the pair representation.
-    pub pair_bytes: usize,
+    /// U: bytes of the pair representation; `None` in a model without.
+    pub pair_bytes: Option<usize>,
     /// The machine's f32 gemm peak in operations a second, on the CPU.
     pub gemm_peak: Option<f64>,
 }
@@ -49,7 +50,7 @@ impl Row {
 
     /// The most memory in units of the pair representation.
     pub fn peak_in_u(&self) -> Option<f64> {
-        self.peak_bytes.map(|bytes| bytes as f64 / self.pair_bytes as f64)
+        Some(self.peak_bytes? as f64 / self.pair_bytes? as f64)
     }
 
     /// One JSON object.

@@ -110,13 +110,13 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> Result<Vec<Row>, Predi
         inference.run(watch, &mut |_, _| Ok(()))?;
         let of = |stage, n_call, seconds, flop, peak_bytes| Row {
             n_token: n,
-            n_atom: features.n_atom(),
+            n_atom: Some(features.n_atom()),
             stage,
             n_call,
             seconds,
             flop,
             peak_bytes: device.is_cpu().then_some(peak_bytes),
-            pair_bytes: n * n * config.c_z * size_of::<f32>(),
+            pair_bytes: Some(n * n * config.c_z * size_of::<f32>()),
             gemm_peak,
         };
         let cost = Cost::new(&config, Sizes::of(&features, &config), plan.n_sample);
@@ -213,13 +213,13 @@ mod tests {
         let cost = Cost { template: 1.0, msa: 2.0, block: 3.0, conditioning: 4.0, step: 18.0, confidence: 6.0 };
         let row = |stage, n_call, seconds, flop, peak_bytes| Row {
             n_token: 1,
-            n_atom: 1,
+            n_atom: Some(1),
             stage,
             n_call,
             seconds,
             flop,
             peak_bytes: Some(peak_bytes),
-            pair_bytes: 10,
+            pair_bytes: Some(10),
             gemm_peak: Some(4.0),
         };
         let rows = table(&events, &cost, 3, row);

@@ -68,13 +68,13 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> Result<Vec<Row>, Predi
         let cost = Cost::new(&family, sizes, plan.n_sample);
         let row = |stage, n_call, seconds, flop, peak_bytes: usize| Row {
             n_token: n,
-            n_atom,
+            n_atom: Some(n_atom),
             stage,
             n_call,
             seconds,
             flop,
             peak_bytes: device.is_cpu().then_some(peak_bytes.saturating_sub(weight_bytes)),
-            pair_bytes: n * n * config.c_z * size_of::<f32>(),
+            pair_bytes: Some(n * n * config.c_z * size_of::<f32>()),
             gemm_peak,
         };
         heap::take_peak();

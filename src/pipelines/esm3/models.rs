@@ -20,9 +20,9 @@ use crate::models::esm3::trunk::Trunk;
 use crate::weights::{Weights, default_file};
 
 /// Places of the parts in the converter's list of releases.
-const TRUNK: usize = 0;
-const STRUCTURE_ENCODER: usize = 1;
-const STRUCTURE_DECODER: usize = 2;
+pub(in crate::pipelines) const TRUNK: usize = 0;
+pub(in crate::pipelines) const STRUCTURE_ENCODER: usize = 1;
+pub(in crate::pipelines) const STRUCTURE_DECODER: usize = 2;
 const FUNCTION_DECODER: usize = 3;
 
 /// Number formats of weights files, the first that is there being taken.
@@ -92,7 +92,8 @@ impl Models {
         }
     }
 
-    fn weights(&self, part: usize) -> Result<Weights, Esm3Error> {
+    /// The weights file of a part.
+    pub(in crate::pipelines) fn weights(&self, part: usize) -> Result<Weights, Esm3Error> {
         Ok(Weights::open(&self.path(part)?, &self.device)?)
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Result, Tensor};
 
 use super::*;
-use crate::weights::Weights;
+use crate::weights::{CodeLayout, Format, Param, Quantised, Weights};
 
 /// One operation at one size.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,7 @@ type Attend = fn(&Tensor, &Tensor, &Tensor, &[&Tensor], Option<&Tensor>, usize) 
 type Turn = fn(&RopeAttention, &Tensor, &Rope, &Tensor) -> Result<Tensor>;
 
 /// Name, operation, reference.
-const CASES: [(&str, Side, Side); 25] = [
+const CASES: [(&str, Side, Side); 27] = [
     ("layer norm", |p| p.norm(C)?.forward(&p.x()?), |p| p.norm(C)?.forward_reference(&p.x()?)),
     (
         "adaptive norm",
@@ -104,6 +104,12 @@ const CASES: [(&str, Side, Side); 25] = [
         "layer norm and dense layer",
         |p| norm_linear(&p.z()?, &p.norm(C_Z)?, &p.linear(48)?),
         |p| norm_linear_reference(&p.z()?, &p.norm(C_Z)?, &p.linear(48)?),
+    ),
+    ("quantised layer, 4 bits", |p| p.quantised(4)?.forward(&p.z()?), |p| p.quantised(4)?.forward_reference(&p.z()?)),
+    (
+        "quantised layer, 8 bits, few rows",
+        |p| p.quantised(8)?.forward(&p.z()?.narrow(2, 0, 1)?.narrow(1, 0, 3)?),
+        |p| p.quantised(8)?.forward_reference(&p.z()?.narrow(2, 0, 1)?.narrow(1, 0, 3)?),
     ),
     (
         "ReLU transition",
@@ -232,6 +238,19 @@ impl Place<'_> {
 
     fn linear(&self, n: usize) -> Result<Linear> {
         Linear::load(C_Z, n, &self.weights().at("linear"))
+    }
+
+    /// A layer of codes, all of them and the numbers with them made up.
+    fn quantised(&self, bits: usize) -> Result<Linear> {
+        let (n, layout) = (50, CodeLayout { bits, group: 64, of: Format::F32 });
+        let values = |seed, n: usize| self.tensor(seed, &[n])?.to_device(&Device::Cpu)?.to_vec1::<f32>();
+        let floats = |seed, scale: f32| {
+            let bytes = values(seed, n * C_Z / layout.group)?.into_iter().flat_map(|v| (scale * v).to_le_bytes());
+            Ok::<_, candle_core::Error>(bytes.collect::<Vec<u8>>())
+        };
+        let codes = values(8, n * layout.row_bytes(C_Z))?.into_iter().map(|v| (v * 100.) as i32 as u8).collect();
+        let weight = Quantised::new([n, C_Z], layout, codes, floats(9, 0.2 / (1 << bits) as f32)?, floats(10, 0.1)?)?;
+        Linear::new(Param::from(weight).to_device(self.device)?, None)
     }
 
     fn ada_norm(&self) -> Result<AdaNorm> {

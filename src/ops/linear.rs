@@ -58,11 +58,11 @@ impl Linear {
         let m = dst.elem_count() / self.n();
         if metal::served(dst) {
             if !dst.is_contiguous() || m != x.elem_count() / self.k() {
-                return add_in_place(dst, &self.forward_reference(x)?);
+                return add_in_place(dst, &self.on_metal(x)?);
             }
             let (dst, x) = (dst.reshape((m, self.n()))?, apart(x, dst)?.reshape((m, self.k()))?);
             return metal::blocks(m, self.n()).try_for_each(|(start, len)| {
-                add_in_place(&dst.narrow(0, start, len)?, &self.forward_reference(&x.narrow(0, start, len)?)?)
+                add_in_place(&dst.narrow(0, start, len)?, &self.on_metal(&x.narrow(0, start, len)?)?)
             });
         }
         if !served(dst) || m != x.elem_count() / self.k() {
@@ -76,6 +76,16 @@ impl Linear {
             dense(Isa::best(), rows, m, &[(layer, target)]);
             Ok(())
         })
+    }
+
+    /// `forward` on the Apple GPU: candle's product, or our own with quantised weights.
+    fn on_metal(&self, x: &Tensor) -> Result<Tensor> {
+        let Some(weight) = self.weight.quantised(x.device())? else { return self.forward_reference(x) };
+        expect_channels(x, self.k(), "linear layer")?;
+        let mut dims = x.dims().to_vec();
+        *dims.last_mut().expect("there are channels") = self.n();
+        let bias = self.bias(x.device())?.map(|bias| bias.to_dtype(x.dtype())).transpose()?;
+        metal::quantised(&x.contiguous()?.reshape(((), self.k()))?, &weight, bias.as_ref())?.run()?.reshape(dims)
     }
 
     /// `forward` in plain tensor operations.
@@ -147,7 +157,7 @@ pub(super) fn project<const N: usize>(x: &Tensor, norm: Option<&Norm>, layers: [
             None => {}
         }
         for layer in layers {
-            made.push(layer.forward_reference(x)?);
+            made.push(if metal::served(x) { layer.on_metal(x)? } else { layer.forward_reference(x)? });
         }
     }
     Ok(made.try_into().expect("one result a layer"))
@@ -166,7 +176,7 @@ fn project_on_metal<const N: usize>(x: &Tensor, norm: &Norm, layers: [&Linear; N
     for (start, len) in metal::blocks(m, k + most) {
         let rows = norm.forward(&rows.narrow(0, start, len)?)?;
         for (made, layer) in made.iter().zip(layers) {
-            made.slice_set(&layer.forward_reference(&rows)?, 0, start)?;
+            made.slice_set(&layer.on_metal(&rows)?, 0, start)?;
         }
     }
     let shaped = made.into_iter().zip(layers).map(|(made, layer)| {

@@ -199,6 +199,17 @@ impl Weights {
         &self.source.path
     }
 
+    /// Gives the mapped file's memory back to the system until it is read again: for a network that rests while another works. The
+    /// parameters stay as they are.
+    pub fn rest(&self) {
+        #[cfg(unix)]
+        if let Tensors::File { bytes: Bytes::Mapped(file), .. } = &self.source.tensors {
+            // SAFETY: the mapping is of a file and read-only: what is read again comes from the file, the same bytes.
+            let advised = unsafe { file.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            drop(advised); // a system that keeps the pages has them all the same
+        }
+    }
+
     /// Number of tensors of the file; 0 where there is none.
     pub fn n_tensor(&self) -> usize {
         match &self.source.tensors {

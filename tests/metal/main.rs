@@ -7,6 +7,7 @@ mod elementwise;
 mod faults;
 mod norm;
 mod pair;
+mod quantised;
 mod random;
 mod rope;
 mod shim;

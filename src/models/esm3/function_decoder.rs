@@ -31,6 +31,7 @@ pub struct FunctionDecoder {
     interpro: Head,
     keyword: Head,
     device: Device,
+    weights: Weights,
 }
 
 #[derive(Debug)]
@@ -57,6 +58,11 @@ pub struct FunctionLogits {
 }
 
 impl FunctionDecoder {
+    /// Gives the memory of the mapped weights back until they are needed again; see [`Weights::rest`].
+    pub fn rest(&self) {
+        self.weights.rest();
+    }
+
     /// Builds the network over a weights file and checks that every tensor of the file belongs to it.
     pub fn load(config: &FunctionDecoderConfig, w: &Weights) -> Result<Self> {
         let c = config.c;
@@ -77,6 +83,7 @@ impl FunctionDecoder {
             interpro: Head::load(c, 4 * c, config.n_interpro, &w.at("heads.interpro"))?,
             keyword: Head::load(c, 4 * c, config.n_keyword, &w.at("heads.keyword"))?,
             device: w.device().clone(),
+            weights: w.clone(),
             config: *config,
         };
         w.finish()?;

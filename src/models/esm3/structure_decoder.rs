@@ -46,6 +46,7 @@ pub struct StructureDecoder {
     pair: PairHead,
     plddt: Head,
     device: Device,
+    weights: Weights,
 }
 
 #[derive(Debug)]
@@ -68,6 +69,11 @@ pub struct Decoded {
 }
 
 impl StructureDecoder {
+    /// Gives the memory of the mapped weights back until they are needed again; see [`Weights::rest`].
+    pub fn rest(&self) {
+        self.weights.rest();
+    }
+
     /// Builds the network over a weights file and checks that every tensor of the file belongs to it.
     pub fn load(config: &StructureDecoderConfig, w: &Weights) -> Result<Self> {
         let c = config.c;
@@ -83,6 +89,7 @@ impl StructureDecoder {
             },
             plddt: Head::load(c, c, N_PLDDT, &w.at("plddt"))?,
             device: w.device().clone(),
+            weights: w.clone(),
             config: *config,
         };
         w.finish()?;

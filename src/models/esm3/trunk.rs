@@ -25,6 +25,7 @@ pub struct Trunk {
     pub norm: Norm,
     heads: Heads,
     device: Device,
+    weights: Weights,
 }
 
 /// Positions, hidden pairs and scale of a pass.
@@ -56,6 +57,11 @@ struct Heads {
 const UNSCALED_BLOCKS: f64 = 36.;
 
 impl Trunk {
+    /// Gives the memory of the mapped weights back until they are needed again; see [`Weights::rest`].
+    pub fn rest(&self) {
+        self.weights.rest();
+    }
+
     /// Builds the network over a weights file and checks that every tensor of the file belongs to it.
     pub fn load(config: &TrunkConfig, w: &Weights) -> Result<Self> {
         let c = config.c;
@@ -75,6 +81,7 @@ impl Trunk {
                 residue: head("residue", N_RESIDUE)?,
             },
             device: w.device().clone(),
+            weights: w.clone(),
             config: *config,
         };
         w.finish()?;

@@ -9,6 +9,7 @@ mod elementwise;
 mod launch;
 mod norm;
 mod pair;
+mod quantised;
 mod rope;
 #[cfg(target_os = "macos")]
 mod run;
@@ -19,12 +20,20 @@ pub(super) use elementwise::{Change, Map, change, map};
 pub use launch::{Arg, Job, Launch, Output, Shader};
 pub(super) use norm::layer_norm;
 pub use pair::{MAX_PLANES, planes, planes_norm};
+pub(super) use quantised::quantised;
 pub(super) use rope::norm_rotate;
 pub(super) use softmax::softmax;
 
 /// Every shader of the program.
-pub const SHADERS: [&Shader; 6] =
-    [&norm::SHADER, &softmax::SHADER, &elementwise::SHADER, &attention::SHADER, &pair::SHADER, &rope::SHADER];
+pub const SHADERS: [&Shader; 7] = [
+    &norm::SHADER,
+    &softmax::SHADER,
+    &elementwise::SHADER,
+    &attention::SHADER,
+    &pair::SHADER,
+    &rope::SHADER,
+    &quantised::SHADER,
+];
 
 /// What takes the place of the GPU.
 #[derive(Debug, Clone, Copy)]

@@ -18,7 +18,7 @@ const BATCH_TOKENS: [usize; 2] = [1024, 4096];
 /// Memory of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimate {
-    /// All weights that are needed, as they are held.
+    /// All weights that are in memory at a time.
     pub weight_bytes: u64,
     /// Of a token in a pass.
     pub token_bytes: u64,
@@ -29,7 +29,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of a trunk of these sizes on a device, with `weight_bytes` of all parts; no more than `available` may be used.
+    /// Of a trunk of these sizes on a device, with `weight_bytes` in memory at a time; no more than `available` may be used.
     pub fn new(c: &TrunkConfig, device: &Device, weight_bytes: u64, available: Option<u64>) -> Self {
         let (width, hidden) = (c.c as u64, c.c_transition as u64);
         // Queries, keys and values, the first two turned, what is attended to, the update.

@@ -100,18 +100,24 @@ impl Models {
     /// What a job with these parts takes; that they are all there.
     pub fn estimate(&self, parts: &Parts) -> Result<Estimate, Esm3Error> {
         let wanted = [true, parts.structure_encoder, parts.structure_decoder, parts.function_decoder];
-        let mut bytes = 0;
+        let (mut always, mut largest) = (0, 0);
         for part in (0..wanted.len()).filter(|part| wanted[*part]) {
             let file = self.path(part)?;
             let on_disk =
                 std::fs::metadata(&file).map_err(|source| Esm3Error::Read { path: file.clone(), source })?.len();
             // The CPU reads them where they are mapped; elsewhere halves are widened.
             let is_half = file.to_string_lossy().ends_with("16.safetensors");
-            bytes += if is_half && !self.device.is_cpu() { 2 * on_disk } else { on_disk };
+            let held = if is_half && !self.device.is_cpu() { 2 * on_disk } else { on_disk };
+            // On the CPU a large network rests while another works.
+            if part == STRUCTURE_ENCODER || !self.device.is_cpu() {
+                always += held;
+            } else {
+                largest = held.max(largest);
+            }
         }
         let free = crate::device::memory().map(|memory| memory.available);
         let available = self.max_memory.into_iter().chain(free).min();
-        Ok(Estimate::new(&self.weights(TRUNK)?.config()?, &self.device, bytes, available))
+        Ok(Estimate::new(&self.weights(TRUNK)?.config()?, &self.device, always + largest, available))
     }
 
     /// Checksums of the trunk's weights, for `run.json`.
@@ -127,6 +133,9 @@ impl Models {
             let w = self.weights(TRUNK)?;
             self.trunk = Some(Trunk::load(&w.config()?, &w)?);
         }
+        // One network works at a time, so that its weights alone need be in memory.
+        self.structure_decoder.iter().for_each(StructureDecoder::rest);
+        self.function_decoder.iter().for_each(FunctionDecoder::rest);
         Ok(self.trunk.as_ref().expect("loaded above"))
     }
 
@@ -143,6 +152,8 @@ impl Models {
             let w = self.weights(STRUCTURE_DECODER)?;
             self.structure_decoder = Some(StructureDecoder::load(&w.config()?, &w)?);
         }
+        self.trunk.iter().for_each(Trunk::rest);
+        self.function_decoder.iter().for_each(FunctionDecoder::rest);
         Ok(self.structure_decoder.as_ref().expect("loaded above"))
     }
 
@@ -255,6 +266,8 @@ impl Models {
             let w = self.weights(FUNCTION_DECODER)?;
             self.function_decoder = Some(FunctionDecoder::load(&w.config()?, &w)?);
         }
+        self.trunk.iter().for_each(Trunk::rest);
+        self.structure_decoder.iter().for_each(StructureDecoder::rest);
         let (Some(decoder), Some(vocabulary)) = (&self.function_decoder, &self.vocabulary) else {
             unreachable!("both are loaded")
         };

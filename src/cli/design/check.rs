@@ -89,7 +89,9 @@ fn table(task: &Task, summary: &Summary) -> String {
             );
         }
     }
-    text += &format!("  {} tokens, {} atoms with the binder\n", summary.tokens, summary.atoms);
+    let memory = summary.memory_bytes as f64 / 1e9;
+    text += &format!("  {} tokens, {} atoms with the binder", summary.tokens, summary.atoms);
+    text += &format!("; about {memory:.1} GB for a sample at a time\n");
     summary.notes.iter().for_each(|note| text += &format!("  note: {note}\n"));
     text
 }

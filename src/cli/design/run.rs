@@ -80,6 +80,9 @@ pub struct Args {
     /// Sequences by SolubleMPNN's weights
     #[arg(long)]
     soluble: bool,
+    /// Dictionary of components that are not inside the program, mmCIF; may be repeated
+    #[arg(long, value_name = "FILE")]
+    components: Vec<PathBuf>,
     /// Say what would be done: tokens, atoms, batch size, estimated memory, what is missing; one JSON line a task
     #[arg(long)]
     dry_run: bool,
@@ -131,6 +134,10 @@ impl Args {
             return Err(Usage(format!("{option} is not for --preset backbones, which has no sequences")).into());
         }
         let command = self.command();
+        let mut dictionary = Dictionary::built_in();
+        for file in &self.components {
+            dictionary.add(file)?;
+        }
         let weights = Weights::new(self.weights.as_deref())?;
         let mut seeds = Vec::new();
         self.seeds.iter().for_each(|seed| {
@@ -139,7 +146,7 @@ impl Args {
             }
         });
         Ok(Plan {
-            tasks: pxdesign::read(&self.task, &Dictionary::built_in())?,
+            tasks: pxdesign::read(&self.task, &dictionary)?,
             weights: weights.pxdesign()?,
             filters: if self.preset == Preset::Backbones { None } else { Some(weights.filters(self.soluble)?) },
             stop_after: self.stop_after.map(|n| n as usize),
@@ -169,6 +176,9 @@ impl Args {
         option("--eta-type", self.eta_type.to_string());
         option("--eta-min", self.eta_min.to_string());
         option("--eta-max", self.eta_max.to_string());
+        for file in &self.components {
+            option("--components", file.display().to_string());
+        }
         option("--preset", self.preset.name().to_owned());
         if let Some(n) = self.stop_after {
             option("--stop-after", n.to_string());

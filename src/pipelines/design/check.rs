@@ -7,11 +7,16 @@ use serde::Serialize;
 use crate::features::noise::TorchGenerator;
 use crate::features::pxdesign::featurise;
 use crate::io::complex::{Site, format};
+use crate::models::pxdesign::config::release_0_1;
+use crate::pipelines::design::network::peak;
 use crate::pipelines::store::{self, StoreError};
 use crate::query::pxdesign::{Molecule, Numbering, TargetChain, TargetResidue, Task};
 
 /// B factor of a residue in the marked structure: outside the crop, in it, a hotspot.
 const MARKS: [f32; 3] = [0., 50., 100.];
+
+/// The published weights in float32.
+const WEIGHT_BYTES: u64 = 556_000_000;
 
 /// A task in figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +33,8 @@ pub struct Summary {
     pub tokens: usize,
     /// Atoms of the whole complex.
     pub atoms: usize,
+    /// Memory that one sample at a time takes, with the weights, in bytes.
+    pub memory_bytes: u64,
     /// What was read otherwise than it is written, and what may be meant otherwise.
     pub notes: Vec<String>,
 }
@@ -77,7 +84,8 @@ pub fn summary(task: &Task) -> Summary {
     }
     let (tokens, atoms) = (features.n_token(), features.n_atom());
     let (name, path, binder_length) = (task.name.clone(), task.structure.clone(), task.binder_length);
-    Summary { task: name, structure: path, chains, binder_length, tokens, atoms, notes }
+    let memory_bytes = peak(&release_0_1(), &features, WEIGHT_BYTES, 1);
+    Summary { task: name, structure: path, chains, binder_length, tokens, atoms, memory_bytes, notes }
 }
 
 fn chain_summary(chain: &TargetChain, output: &str) -> ChainSummary {

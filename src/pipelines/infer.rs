@@ -9,8 +9,9 @@ use super::output::{Scored, Scorer};
 use super::predict::PredictError;
 use crate::features::af3::{Af3Features, frame};
 use crate::features::noise::TorchGenerator;
+use crate::models::af3::pairformer::Trunk;
 use crate::models::af3::sample::sample;
-use crate::models::openfold3::{OpenFold3, Trunk, TrunkProgress};
+use crate::models::openfold3::{OpenFold3, TrunkProgress};
 use crate::ops;
 
 /// One run of the network.

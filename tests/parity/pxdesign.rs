@@ -19,7 +19,7 @@ use fold::models::pxdesign::sample::{Course, Schedule, StepScale, sample};
 use fold::ops::{Linear, Norm, add_in_place, norm_linear};
 use fold::weights::Weights;
 
-use crate::common::{Golden, assert_close, fixture};
+use crate::common::{Golden, assert_close, fixture, uniform};
 
 /// Of the largest value of each tensor.
 const LIMIT: f32 = 1e-5;
@@ -92,20 +92,6 @@ impl Draws {
     }
 }
 
-/// The rule of fixtures/common.py with seed 1: values in (-1, 1).
-fn uniform(name: &str, n: usize) -> Vec<f64> {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    let key = hash ^ GOLDEN;
-    let value = |i: u64| {
-        let mut z = key.wrapping_add(i.wrapping_mul(GOLDEN));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f64
-    };
-    (1..=n as u64).map(|i| (value(i) + 0.5) / f64::from(1 << 23) - 1.0).collect()
-}
-
 impl NoiseSource for Draws {
     fn randn(&mut self, n: usize) -> Vec<f32> {
         let name = match self.calls.checked_sub(1).map(|call| (call / 3, call % 3)) {
@@ -113,7 +99,7 @@ impl NoiseSource for Draws {
             Some((step, kind)) => format!("step{step}.{}", ["quaternion", "translation", "noise"][kind]),
         };
         self.calls += 1;
-        let values = uniform(&format!("sample{}.{name}", self.sample), n);
+        let values = uniform(&format!("sample{}.{name}", self.sample), 1, n);
         values.into_iter().map(|u| (3f64.sqrt() * u) as f32).collect()
     }
 
@@ -388,7 +374,7 @@ impl Denoise for Pull {
 #[test]
 fn step_scales() -> Result<()> {
     let golden = Golden::open("pxdesign/sampler.safetensors")?;
-    let target = uniform("target", 15).into_iter().map(|u| (8.0 * u) as f32).collect();
+    let target = uniform("target", 1, 15).into_iter().map(|u| (8.0 * u) as f32).collect();
     let model = Pull { target };
     for (name, course) in Course::ALL {
         let min = if course == Course::Const { 2.5 } else { 1.0 };

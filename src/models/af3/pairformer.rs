@@ -6,6 +6,17 @@ use crate::models::triangles::Triangles;
 use crate::ops::{Attention, BiasOrder, Linear, Norm, SwiGluTransition, add_in_place, pair_bias, settle};
 use crate::weights::Weights;
 
+/// What a trunk of Pairformer blocks makes for the modules after it.
+#[derive(Debug, Clone)]
+pub struct Trunk {
+    /// `[1, n, c_s_input]`.
+    pub s_input: Tensor,
+    /// `[1, n, c_s]`.
+    pub s: Tensor,
+    /// `[1, n, n, c_z]`.
+    pub z: Tensor,
+}
+
 /// Triangle updates and transition of the pair representation: Alg. 17 lines 2-6.
 #[derive(Debug)]
 pub struct PairBlock {

@@ -11,7 +11,7 @@ use crate::models::af3::config::Config;
 use crate::models::af3::diffusion::DiffusionModule;
 use crate::models::af3::embed::{InputEmbedder, PairSource, Recycling};
 use crate::models::af3::msa_module::{MsaEmbedder, MsaModule};
-use crate::models::af3::pairformer::Pairformer;
+use crate::models::af3::pairformer::{Pairformer, Trunk};
 use crate::models::af3::template::TemplateEmbedder;
 use crate::ops::{BiasOrder, settle};
 use crate::weights::Weights;
@@ -42,17 +42,6 @@ pub struct OpenFold3 {
     pub confidence: ConfidenceHead,
     /// Distances from the trunk.
     pub distogram: DistogramHead,
-}
-
-/// What the trunk makes.
-#[derive(Debug, Clone)]
-pub struct Trunk {
-    /// `[1, n, c_s_input]`.
-    pub s_input: Tensor,
-    /// `[1, n, c_s]`.
-    pub s: Tensor,
-    /// `[1, n, n, c_z]`.
-    pub z: Tensor,
 }
 
 /// How far the trunk is.

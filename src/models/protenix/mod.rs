@@ -15,7 +15,7 @@ use crate::models::af3::config::Config;
 use crate::models::af3::diffusion::DiffusionModule;
 use crate::models::af3::embed::{InputEmbedder, PairSource, Recycling};
 use crate::models::af3::msa_module::{MsaEmbedder, MsaModule};
-use crate::models::af3::pairformer::Pairformer;
+use crate::models::af3::pairformer::{Pairformer, Trunk};
 use crate::ops::{BiasOrder, settle};
 use crate::weights::Weights;
 use heads::{ConfidenceHead, GivenPositions, StructureEmbedder};
@@ -46,17 +46,6 @@ pub struct Protenix {
     pub confidence: ConfidenceHead,
     /// Distances from the trunk.
     pub distogram: DistogramHead,
-}
-
-/// What the trunk makes.
-#[derive(Debug, Clone)]
-pub struct Trunk {
-    /// `[1, n, c_s_input]`.
-    pub s_input: Tensor,
-    /// `[1, n, c_s]`.
-    pub s: Tensor,
-    /// `[1, n, n, c_z]`.
-    pub z: Tensor,
 }
 
 /// How many rows of an alignment a cycle takes.

@@ -136,6 +136,13 @@ pub struct Scored<'a> {
     pub confidence: Confidence,
 }
 
+impl Scored<'_> {
+    /// `[n_atom]` in Å.
+    pub fn positions(&self) -> &[[f32; 3]] {
+        &self.positions
+    }
+}
+
 impl<'a> Scorer<'a> {
     /// `distogram` gives the logits of some rows, `[1, rows, n_token, n_bin]`.
     pub fn new(

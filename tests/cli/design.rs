@@ -49,19 +49,19 @@ impl Place {
 
     /// The message and exit code of a run that does not succeed.
     #[track_caller]
-    fn refused(&self, arguments: &str) -> (String, i32) {
+    pub fn refused(&self, arguments: &str) -> (String, i32) {
         let output = self.command(arguments).output().unwrap();
         let message = text(&output.stderr);
         assert!(!output.status.success(), "fold {arguments}\n{message}");
         (message, output.status.code().unwrap())
     }
 
-    fn start(&self, arguments: &str) -> Child {
+    pub fn start(&self, arguments: &str) -> Child {
         self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Files of the samples and of the results, without settings.
-    fn results(&self, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub fn results(&self, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut all = files(&self.path().join(folder));
         all.retain(|path, _| !path.ends_with("run.json"));
         all
@@ -73,7 +73,7 @@ impl Place {
 }
 
 /// Where the samples of seed 42 are.
-const SAMPLES: &str = "crop/seed_42/predictions";
+pub const SAMPLES: &str = "crop/seed_42/predictions";
 
 fn is_sample(entry: &fs::DirEntry) -> bool {
     entry.file_name().to_str().is_some_and(|name| name.starts_with("crop_sample_") && name.ends_with(".cif"))
@@ -83,7 +83,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn json_lines(output: &Output) -> Vec<Value> {
+pub fn json_lines(output: &Output) -> Vec<Value> {
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -166,8 +166,9 @@ fn survives(n_sample: usize, n_step: usize, n_kill: usize) {
             }
         });
         for k in 0..n_kill {
-            let (before, late) = (place.n_sample("killed"), Duration::from_micros(random(30_000)));
-            let wanted = before + random((n_sample / (2 * n_kill)) as u64) as usize;
+            // The moments are spread over most of the run.
+            let (slice, late) = (4 * n_sample / (5 * n_kill), Duration::from_micros(random(30_000)));
+            let wanted = k * slice + random(slice as u64) as usize;
             let mut child = place.start(&format!("{run} --out killed"));
             let started = Instant::now();
             while place.n_sample("killed") < wanted.max(1) {
@@ -339,7 +340,7 @@ fn parts_in_folders_of_their_own_are_merged_where_they_are() {
 
 impl Place {
     /// With the small weights of the later stages.
-    fn with_filters() -> Self {
+    pub fn with_filters() -> Self {
         let place = Self::new();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let parameters = place.path().join("params_model_1_ptm.npz");
@@ -353,7 +354,7 @@ impl Place {
         place
     }
 
-    fn table(&self, folder: &str) -> String {
+    pub fn table(&self, folder: &str) -> String {
         fs::read_to_string(self.path().join(folder).join("design_outputs/crop/summary.csv")).unwrap()
     }
 }

@@ -11,6 +11,7 @@ mod atoms;
 #[path = "../common/mod.rs"]
 mod common;
 mod design_files;
+mod design_second;
 mod esm3;
 mod esm3_generate;
 mod features;

@@ -1,4 +1,6 @@
 //! The second filter of designs on fixtures/protenix: what it makes of the official features, and of chains.
+use std::ops::ControlFlow;
+
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use fold::features::protenix::ProteinChain;
@@ -29,7 +31,10 @@ fn columns_are_the_official_ones() -> Result<()> {
         let (features, _) = official_features(&Golden::open(folder.join("features.safetensors"))?)?;
         let golden = Golden::open(folder.join("run.safetensors"))?;
         let mut done = Vec::new();
-        let got = filter.predict_features(features, None, Settings::FILTER, 101, &mut |part| done.push(part))?;
+        let got = filter.predict_features(features, None, Settings::FILTER, 101, &mut |part| {
+            done.push(part);
+            ControlFlow::Continue(())
+        })?;
         ensure!(done == [1, 2, 3, 4, 5, 6], "{done:?}");
         let want = host(&golden.get("coordinate")?)?;
         let far = got.positions.as_flattened().iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
@@ -61,17 +66,20 @@ fn the_target_is_given_to_the_network() -> Result<()> {
         let representatives: Vec<_> = (0..n).map(|i| given.known[i].then_some(given.positions[i])).collect();
         let chain = ProteinChain { kept, ..ProteinChain::new("ARNDCQEGHILKMFAA".into(), 0) };
         let mut target = [KnownChain { chain, representatives }];
-        let got = filter.predict_with_target(&target, &binder, Settings::FILTER, 101, &mut |_| {})?;
+        let got =
+            filter.predict_with_target(&target, &binder, Settings::FILTER, 101, &mut |_| ControlFlow::Continue(()))?;
         let mut ours = features.clone();
         ours.ref_pos.clone_from(&got.features.ref_pos);
         ours.msa = got.features.msa.clone();
         ensure!(ours == got.features, "the same features but for conformers");
-        let same = filter.predict_features(ours.clone(), Some(&given), Settings::FILTER, 101, &mut |_| {})?;
+        let same = filter
+            .predict_features(ours.clone(), Some(&given), Settings::FILTER, 101, &mut |_| ControlFlow::Continue(()))?;
         ensure!(same.positions == got.positions && same.confidence == got.confidence, "the same prediction");
-        let without = filter.predict_features(ours, None, Settings::FILTER, 101, &mut |_| {})?;
+        let without = filter.predict_features(ours, None, Settings::FILTER, 101, &mut |_| ControlFlow::Continue(()))?;
         ensure!(without.positions != got.positions, "positions of the target change the prediction");
         target[0].representatives.pop();
-        let fault = filter.predict_with_target(&target, &binder, Settings::FILTER, 101, &mut |_| {});
+        let fault =
+            filter.predict_with_target(&target, &binder, Settings::FILTER, 101, &mut |_| ControlFlow::Continue(()));
         ensure!(matches!(fault, Err(FilterError::Positions { chain: 1, .. })), "{fault:?}");
         Ok(())
     })

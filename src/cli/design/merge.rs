@@ -42,7 +42,8 @@ pub(super) fn tell(task: &Merged) {
         task.summary.display()
     );
     if let Some(n) = task.n_passing {
-        eprintln!("fold: {name}: {n} pass");
+        let what = if survey.second().is_some() { " both filters" } else { "" };
+        eprintln!("fold: {name}: {n} pass{what}");
     }
     for (seed, stage, numbers) in task.missing() {
         eprintln!("fold: {name}, seed {seed}: missing {stage} of samples {}", Ranges(&numbers));

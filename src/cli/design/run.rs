@@ -20,6 +20,8 @@ use crate::pipelines::af2::parameters::in_folder;
 use crate::pipelines::design::DesignError;
 use crate::pipelines::design::merge::merge;
 use crate::pipelines::design::run::{Filters, Outcome, Plan, run as run_plan};
+use crate::pipelines::design::second::{NetworkFile, SecondFilter, SecondModel, WithTarget};
+use crate::pipelines::protenix::filter::TEMPLATE_RMSD;
 use crate::pipelines::shard::Shard;
 use crate::pipelines::stop::Stop;
 use crate::query::pxdesign;
@@ -71,9 +73,16 @@ pub struct Args {
     /// Threads on the CPU [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
-    /// What is made: backbones alone; preview: with sequences (ProteinMPNN) and AlphaFold2's filter, ranked
+    /// What is made: backbones alone; preview: with sequences (ProteinMPNN) and AlphaFold2's filter, ranked; extended: with a second
+    /// filter by a network of AlphaFold3's family
     #[arg(long, value_name = "NAME", default_value = "preview")]
     preset: Preset,
+    /// Network of the second filter: protenix, protenix-mini, openfold3 [default: protenix]
+    #[arg(long, value_name = "NAME")]
+    second_filter: Option<Second>,
+    /// Give Protenix the target's structure where the target alone is predicted so far from it, in Å, or never [default: 2]
+    #[arg(long, value_name = "X")]
+    target_template_rmsd: Option<TemplateRmsd>,
     /// Stop when so many designs of a task and seed pass the filters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     stop_after: Option<u32>,
@@ -96,13 +105,17 @@ pub struct Args {
 enum Preset {
     Backbones,
     Preview,
+    Extended,
 }
 
 impl Preset {
+    const ALL: [Self; 3] = [Self::Backbones, Self::Preview, Self::Extended];
+
     fn name(self) -> &'static str {
         match self {
             Self::Backbones => "backbones",
             Self::Preview => "preview",
+            Self::Extended => "extended",
         }
     }
 }
@@ -111,10 +124,44 @@ impl FromStr for Preset {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let known = [Self::Backbones, Self::Preview].into_iter().find(|preset| preset.name() == name);
-        known.ok_or_else(|| "the presets are backbones and preview".to_owned())
+        let known = Self::ALL.into_iter().find(|preset| preset.name() == name);
+        known.ok_or_else(|| "the presets are backbones, preview and extended".to_owned())
     }
 }
+
+/// The network of the second filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Second(SecondModel);
+
+impl FromStr for Second {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = SecondModel::ALL.into_iter().find(|model| model.name() == name);
+        known
+            .map(Self)
+            .ok_or_else(|| format!("the networks are {}", SecondModel::ALL.map(SecondModel::name).join(", ")))
+    }
+}
+
+/// From which RMSD of the target alone on its structure is given to the network, Å.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct TemplateRmsd(Option<f64>);
+
+impl FromStr for TemplateRmsd {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text == NEVER => Ok(Self(None)),
+            Ok(rmsd) if (0f64..).contains(&rmsd) && rmsd.is_finite() => Ok(Self(Some(rmsd))),
+            _ => Err(format!("give a number of Å from 0 on, or {NEVER}")),
+        }
+    }
+}
+
+/// Instead of a distance.
+const NEVER: &str = "never";
 
 impl Args {
     /// Every default filled, every input read and checked.
@@ -133,6 +180,7 @@ impl Args {
             let option = if self.soluble { "--soluble" } else { "--stop-after" };
             return Err(Usage(format!("{option} is not for --preset backbones, which has no sequences")).into());
         }
+        let second = self.second()?;
         let command = self.command();
         let mut dictionary = Dictionary::built_in();
         for file in &self.components {
@@ -148,7 +196,10 @@ impl Args {
         Ok(Plan {
             tasks: pxdesign::read(&self.task, &dictionary)?,
             weights: weights.pxdesign()?,
-            filters: if self.preset == Preset::Backbones { None } else { Some(weights.filters(self.soluble)?) },
+            filters: match self.preset {
+                Preset::Backbones => None,
+                Preset::Preview | Preset::Extended => Some(weights.filters(self.soluble, second)?),
+            },
             stop_after: self.stop_after.map(|n| n as usize),
             out: self.out,
             seeds,
@@ -162,6 +213,26 @@ impl Args {
             command,
             dry_run: self.dry_run,
         })
+    }
+
+    /// The second filter that is asked for, and from which distance of the target on its structure is given.
+    fn second(&self) -> anyhow::Result<Option<(SecondModel, Option<f64>)>> {
+        if self.preset != Preset::Extended {
+            let given = [("--second-filter", self.second_filter.is_some())];
+            let given = given.into_iter().chain([("--target-template-rmsd", self.target_template_rmsd.is_some())]);
+            return match given.into_iter().find(|(_, is_given)| *is_given) {
+                Some((option, _)) => Err(Usage(format!("{option} is for --preset extended")).into()),
+                None => Ok(None),
+            };
+        }
+        let model = self.second_filter.map_or(SecondModel::Protenix, |second| second.0);
+        if model != SecondModel::Protenix && self.target_template_rmsd.is_some() {
+            return Err(
+                Usage(format!("--target-template-rmsd is not for {}: only protenix has it", model.name())).into()
+            );
+        }
+        let from = self.target_template_rmsd.map_or(Some(TEMPLATE_RMSD), |given| given.0);
+        Ok(Some((model, from.filter(|_| model == SecondModel::Protenix))))
     }
 
     /// The command that does the whole run, as it can be typed; what changes no result is left out.
@@ -180,6 +251,12 @@ impl Args {
             option("--components", file.display().to_string());
         }
         option("--preset", self.preset.name().to_owned());
+        if let Some(Second(model)) = self.second_filter {
+            option("--second-filter", model.name().to_owned());
+        }
+        if let Some(TemplateRmsd(rmsd)) = self.target_template_rmsd {
+            option("--target-template-rmsd", rmsd.map_or(NEVER.to_owned(), |rmsd| rmsd.to_string()));
+        }
         if let Some(n) = self.stop_after {
             option("--stop-after", n.to_string());
         }
@@ -228,14 +305,35 @@ impl<'a> Weights<'a> {
         found.ok_or(missing)
     }
 
-    fn filters(&self, soluble: bool) -> Result<Filters, DesignError> {
+    fn filters(&self, soluble: bool, second: Option<(SecondModel, Option<f64>)>) -> Result<Filters, DesignError> {
         let (model, remedy) = if soluble { SOLUBLE } else { VANILLA };
         let missing = DesignError::NoWeights { model: "ProteinMPNN", looked: self.folder.clone(), remedy };
         let mpnn = self.find(model, MPNN_VERSION).ok_or(missing)?;
         let af2 = in_folder(&self.folder, Family::Monomer, 1)?;
         // The function has found one, or said that there is none.
         let af2 = af2.into_iter().next().ok_or_else(|| DesignError::Usage("no parameter set".to_owned()))?;
-        Ok(Filters { mpnn, af2 })
+        let second = second.map(|(model, from)| self.second(model, from)).transpose()?;
+        Ok(Filters { mpnn, af2, second })
+    }
+
+    /// Weights of the second filter; from the distance `from` of the target on also those of a network that is given it.
+    fn second(&self, model: SecondModel, from: Option<f64>) -> Result<SecondFilter, DesignError> {
+        let [base, mini, tmpl] = &weights_convert::PROTENIX;
+        let (release, title, remedy) = match model {
+            SecondModel::Protenix => (base, "Protenix", BASE),
+            SecondModel::ProtenixMini => (mini, "Protenix mini", MINI),
+            SecondModel::OpenFold3 => (&weights_convert::OPENFOLD3, "OpenFold3", OPENFOLD3),
+        };
+        let open = |release: &weights_convert::Release, model, remedy| {
+            let missing = || DesignError::NoWeights { model, looked: self.folder.clone(), remedy };
+            NetworkFile::open(&self.find(release.model, release.version).ok_or_else(missing)?, release.model)
+        };
+        let network = open(release, title, remedy)?;
+        let with_target = from.map(|from| {
+            let network = open(tmpl, "Protenix mini with the target's structure", TMPL)?;
+            Ok::<_, DesignError>(WithTarget { network, from })
+        });
+        Ok(SecondFilter { model, network, with_target: with_target.transpose()? })
     }
 
     fn find(&self, model: &str, version: &str) -> Option<PathBuf> {
@@ -254,6 +352,16 @@ const SOLUBLE: (&str, &str) = (
     "mpnn-soluble",
     "convert the official file with `fold weights convert mpnn soluble_model_weights/v_48_020.pt`, or leave out --soluble",
 );
+/// What to do where the weights of the second filter are missing.
+const BASE: &str =
+    "get them with `fold weights pull protenix-base`, or give --second-filter openfold3 or --preset preview";
+/// See [`BASE`].
+const MINI: &str = "get them with `fold weights pull protenix-mini`";
+/// See [`BASE`].
+const OPENFOLD3: &str = "get them with `fold weights pull openfold3`";
+/// See [`BASE`].
+const TMPL: &str = "get them with `fold weights pull protenix-mini-tmpl`; they judge designs on a target that Protenix alone does not \
+                    find: --target-template-rmsd never does without";
 /// PXDesign's weights of ProteinMPNN.
 const MPNN_VERSION: &str = "v_48_020";
 

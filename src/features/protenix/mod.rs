@@ -2,6 +2,8 @@
 //! family's features, with the conventions and the alignments of that program.
 mod msa;
 
+pub use msa::species;
+
 use super::af3::Af3Features;
 use super::noise::NoiseSource;
 use crate::chem::ccd::{Atom, Component};

@@ -53,8 +53,8 @@ impl Rows {
     }
 }
 
-/// The species of a row: of `UniRef100_<name>_<species>/..`, else none.
-fn species(name: &str) -> &str {
+/// The species that the name of a row tells: of `UniRef100_<name>_<species>/..`, else none.
+pub fn species(name: &str) -> &str {
     match name.split_once('/') {
         Some((first, _)) if name.starts_with("UniRef100") && first.matches('_').count() == 2 => {
             first.rsplit('_').next().unwrap_or("")

@@ -2,6 +2,8 @@
 //! as ColabDesign does. A caller rounds, compares and decides.
 use std::ops::ControlFlow;
 
+use super::memory::{self, Sizes};
+use super::parameters::ParameterFile;
 use crate::features::af2::Af2Features;
 use crate::features::af2::design::{Design, DesignError, single_sequence};
 use crate::models::af2::AlphaFold2;
@@ -55,6 +57,12 @@ pub enum FilterError {
     /// The network failed.
     #[error("the network cannot be run")]
     Network(#[from] candle_core::Error),
+}
+
+/// The most bytes that a complex of so many residues takes, weights included.
+pub fn peak(file: &ParameterFile, n_res: usize) -> u64 {
+    let sizes = Sizes { n_res, n_seq: 1, n_template: 1, n_extra: 1, has_dropout: false };
+    memory::peak(&file.config, &sizes, file.bytes)
 }
 
 impl<'a> Filter<'a> {

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::complex::{cif_of_chains, known_chains, positions};
+use super::complex::{cas, cif_of_chains, known, known_chains, positions};
 use super::place::Place;
 use super::sequences::sequence_of;
 use super::stage::{Made, Stage};
 use super::{DesignError, causes, read_record, read_text};
-use crate::chem::atom_layout::{CA, residue};
+use crate::chem::atom_layout::residue;
 use crate::features::af2::N_ATOM37;
 use crate::features::af2::design::{Design, KnownChain, Shown};
 use crate::features::pxdesign::DesignStructure;
@@ -139,18 +139,10 @@ impl Af2Stage<'_> {
         })
     }
 
-    /// Ids of the chains that have residues, as in the files of the backbones.
+    /// Ids of the chains that have letters, as in the files of the backbones.
     fn chain_ids(&self) -> Vec<String> {
-        let known = self.structure.chains.iter().enumerate().filter(|(i, chain)| {
-            !chain.is_ligand && self.structure.residues.iter().any(|r| r.chain == *i && is_known(r.restype))
-        });
-        known.map(|(_, chain)| format!("{}0", chain.id)).collect()
+        known(self.structure).iter().map(|&i| format!("{}0", self.structure.chains[i].id)).collect()
     }
-}
-
-/// A restype that has a letter, or is to be designed.
-fn is_known(restype: u8) -> bool {
-    restype < crate::chem::restype::UNKNOWN || restype == crate::features::pxdesign::DESIGNED
 }
 
 /// Puts predicted atoms, atom37, in place of those of the design.
@@ -185,11 +177,6 @@ fn scores(target: &[KnownChain], binder: &KnownChain, complex: &Evaluated, alone
         "bound_unbound_RMSD": rounded(superposed(&single, &together[n_target..]), 2),
         "af2_binder_pred_design_rmsd": rounded(superposed(&single, &designed[n_target..]), 2),
     })
-}
-
-/// CA atoms of atom37.
-fn cas(positions: &[[f32; 3]]) -> Vec<Vec3> {
-    positions.chunks(N_ATOM37).map(|x| x[CA].map(f64::from)).collect()
 }
 
 #[derive(Debug, Clone, Copy)]

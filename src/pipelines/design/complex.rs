@@ -1,11 +1,13 @@
 //! The complex of a design in files: names from the features, coordinates from the network.
-use crate::chem::atom_layout::ATOM37;
+use crate::chem::atom_layout::{ATOM37, CA};
 use crate::chem::restype::{CODES, GLY, UNKNOWN};
 use crate::features::af2::N_ATOM37;
 use crate::features::af2::design::KnownChain;
 use crate::features::pxdesign::{DESIGNED, DESIGNED_CODE, DesignStructure};
+use crate::geometry::Vec3;
 use crate::io::complex::{Site, format};
 use crate::io::coordinates;
+use crate::pipelines::protenix::filter::Predicted;
 
 /// What stands behind the name of a sample in the file's data block, as in PXDesign's files.
 const BLOCK: &str = "predicted_by_protenix";
@@ -91,6 +93,18 @@ pub fn known_chains(structure: &DesignStructure, positions: &[[f32; 3]]) -> (Vec
     (chains, binder)
 }
 
+/// The chains of [`known_chains`], the binder with them, as places among all.
+pub fn known(structure: &DesignStructure) -> Vec<usize> {
+    let is_known = |restype: u8| restype < UNKNOWN || restype == DESIGNED;
+    let has_letters = |chain: usize| structure.residues.iter().any(|r| r.chain == chain && is_known(r.restype));
+    (0..structure.chains.len()).filter(|&i| !structure.chains[i].is_ligand && has_letters(i)).collect()
+}
+
+/// CA atoms of atom37.
+pub fn cas(positions: &[[f32; 3]]) -> Vec<Vec3> {
+    positions.chunks(N_ATOM37).map(|x| x[CA].map(f64::from)).collect()
+}
+
 /// A file that [`cif`] has written, with the designed letters 0-19 in place of the residues to design.
 pub fn named(text: &str, sequence: &[u8]) -> String {
     let name = |line: &str| -> Option<String> {
@@ -107,6 +121,37 @@ pub fn named(text: &str, sequence: &[u8]) -> String {
     };
     let lines = text.lines().map(|line| name(line).unwrap_or_else(|| line.to_owned()) + "\n");
     lines.collect()
+}
+
+/// mmCIF of a structure that a network of AlphaFold3's family has predicted of proteins, its chains called `ids`, with the pLDDT of each atom.
+pub fn cif_of_prediction(name: &str, ids: &[String], predicted: &Predicted) -> String {
+    let (f, c) = (&predicted.features, &predicted.confidence);
+    let names: Vec<String> = f.ref_atom_name.iter().map(atom_name).collect();
+    let sites: Vec<Site<'_>> = (0..f.n_atom())
+        .map(|atom| {
+            let token = f.atom_to_token[atom];
+            let chain = c.asym_ids.binary_search(&f.asym_id[token]).unwrap_or_default();
+            Site {
+                chain: &ids[chain],
+                strand: &ids[chain],
+                entity: chain + 1,
+                polymer: Some("polypeptide(L)"),
+                number: f.residue_index[token],
+                code: CODES[usize::from(f.restype[token].min(UNKNOWN))],
+                is_hetero: false,
+                name: &names[atom],
+                element: &names[atom][..1],
+                position: predicted.positions[atom],
+                b_factor: c.plddt[atom],
+            }
+        })
+        .collect();
+    format(name, name, &sites)
+}
+
+/// The name of which the features have the codes.
+fn atom_name(codes: &[u8; 4]) -> String {
+    codes.iter().map(|code| char::from(code + b' ')).collect::<String>().trim_end().to_owned()
 }
 
 /// mmCIF of chains in atom37 with all atoms that their residues have; `b_factors` of each residue.

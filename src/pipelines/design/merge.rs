@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 use super::complex::named;
 use super::place::{self, Place};
 use super::survey::{Sample, Survey, below, tasks};
-use super::{DesignError, af2, sequences};
+use super::{DesignError, af2, second, sequences};
 use crate::chem::restype::amino_acid;
 use crate::geometry::Vec3;
 use crate::io::coordinates;
+use crate::pipelines::output::pretty;
 use crate::pipelines::store::{self, StoreError};
-use crate::score::design::Row;
 use crate::score::design::clusters::{Member, THRESHOLD, clusters};
 use crate::score::design::rank::{Limits, Ranked, Ranking, rank};
 use crate::score::design::summary::{Chosen, summary as table_of};
+use crate::score::design::{Row, SecondModel};
 
 /// A task that has been ranked.
 #[derive(Debug)]
@@ -77,10 +78,14 @@ fn one(folders: &[PathBuf], task: &str) -> Result<Merged, DesignError> {
     let summary = out.join("summary.csv");
     let (table, n_passing) = if survey.settings.sections.contains_key(af2::NAME) {
         let rows = rows(&mut survey);
-        let ranked = ranked(&rows, &survey);
-        copies(&survey, &rows, &ranked, &out)?;
-        let n_passing = ranked.iter().filter(|place| passes(place)).count();
-        (scored_table(&rows, &ranked, &members(&survey, &ranked)), Some(n_passing))
+        let ranking = ranking(survey.second());
+        let all = survey.n_expected();
+        let ranked = rank(&rows, ranking, Limits { most: all, least: all });
+        let structures = copies(&survey, &rows, &ranked, &out)?;
+        let passing: Vec<bool> = ranked.iter().map(|place| place.passes(ranking)).collect();
+        let chosen = chosen(structures, members(&survey, &ranked, &passing));
+        store::write_shared(&out.join(INFO), &pretty(&info(&survey)))?;
+        (table_of(&rows, &ranked, &chosen, survey.second()), Some(passing.iter().filter(|passes| **passes).count()))
     } else {
         (plain_table(&survey, &folders[0]), None)
     };
@@ -91,19 +96,21 @@ fn one(folders: &[PathBuf], task: &str) -> Result<Merged, DesignError> {
 /// Scores of the samples that are done; one whose files cannot be read is noted among those that failed.
 fn rows(survey: &mut Survey) -> Vec<Row> {
     let mut rows = Vec::with_capacity(survey.done.len());
+    let second = survey.second();
+    let last = second.map_or(af2::NAME, SecondModel::name);
     for sample in std::mem::take(&mut survey.done) {
-        match row(&survey.settings.task, &sample) {
+        match row(&survey.settings.task, &sample, second) {
             Ok(row) => {
                 rows.push(row);
                 survey.done.push(sample);
             }
-            Err(error) => survey.failed.push((sample, af2::NAME, error)),
+            Err(error) => survey.failed.push((sample, last, error)),
         }
     }
     rows
 }
 
-fn row(task: &str, sample: &Sample) -> Result<Row, String> {
+fn row(task: &str, sample: &Sample, second: Option<SecondModel>) -> Result<Row, String> {
     let (place, number) = (&sample.place, sample.number);
     let designed = sequences::record(place, number)?;
     let of = |key: &str| designed[key].as_f64().unwrap_or(f64::NAN);
@@ -111,28 +118,39 @@ fn row(task: &str, sample: &Sample) -> Result<Row, String> {
         task: task.to_owned(),
         sequence: designed["sequence"].as_str().unwrap_or_default().to_owned(),
         first: af2::scores_of(place, number)?,
-        second: None,
+        second: second.map(|model| second::scores_of(model, place, number)).transpose()?,
         elements: ["alpha", "beta", "loop"].map(of),
         rg: of("Rg"),
     })
 }
 
-fn ranked(rows: &[Row], survey: &Survey) -> Vec<Ranked> {
-    let all = survey.n_expected();
-    rank(rows, Ranking::Preview, Limits { most: all, least: all })
+/// The order of designs that were judged by AlphaFold2, and by a second network or not.
+fn ranking(second: Option<SecondModel>) -> Ranking {
+    if second.is_some() { Ranking::Extended } else { Ranking::Preview }
 }
 
-/// Is it a success?
-fn passes(place: &Ranked) -> bool {
-    place.passes_first || place.passes_second
-}
-
-/// Designs of `samples` that pass, of those whose filters are done.
-pub fn n_passing(task: &str, place: &Place, samples: impl Iterator<Item = usize>) -> usize {
-    let done = samples.filter_map(|number| row(task, &Sample { place: place.clone(), number }).ok());
+/// Designs of `samples` that pass every filter, of those whose filters are done.
+pub fn n_passing(
+    task: &str,
+    place: &Place,
+    samples: impl Iterator<Item = usize>,
+    second: Option<SecondModel>,
+) -> usize {
+    let done = samples.filter_map(|number| row(task, &Sample { place: place.clone(), number }, second).ok());
     let rows: Vec<Row> = done.collect();
-    let limits = Limits { most: rows.len(), least: 0 };
-    rank(&rows, Ranking::Preview, limits).iter().filter(|place| passes(place)).count()
+    let (ranking, limits) = (ranking(second), Limits { most: rows.len(), least: rows.len() });
+    rank(&rows, ranking, limits).iter().filter(|place| place.passes(ranking)).count()
+}
+
+/// File that says what the designs were judged by, as PXDesign writes it.
+const INFO: &str = "task_info.json";
+
+/// What the designs were judged by; of a second filter also whether a network was given the target's structure.
+fn info(survey: &Survey) -> Value {
+    let Some(model) = survey.second() else { return json!({"mode": "Preview"}) };
+    let given = |sample: &Sample| second::target_was_given(model, &sample.place, sample.number);
+    let name = if survey.done.iter().any(given) { "Protenix-Mini-Templ" } else { model.title() };
+    json!({"mode": "Extended", model.name().split('-').next().unwrap_or_default(): name})
 }
 
 /// Folder of the designed backbones, with their sequences.
@@ -140,38 +158,58 @@ const ORIGINAL: &str = "orig_designed";
 /// Folder of AlphaFold2's structures of designs that pass.
 const FIRST: &str = "passing-AF2-IG-easy";
 
-/// Copies structures under their ranks, and removes those of ranks that are no more.
-fn copies(survey: &Survey, rows: &[Row], ranked: &[Ranked], out: &Path) -> Result<(), DesignError> {
+/// Folder of the second network's structures of designs that pass.
+fn second_folder(model: SecondModel) -> String {
+    format!("passing-{}-basic", model.title())
+}
+
+/// Copies structures under their ranks, and removes those of ranks that are no more. Of each design what the table tells: whose structure
+/// is the best that there is, and where it is.
+fn copies(
+    survey: &Survey,
+    rows: &[Row],
+    ranked: &[Ranked],
+    out: &Path,
+) -> Result<Vec<(&'static str, String)>, DesignError> {
     let mut kept = BTreeSet::new();
     let mut copy = |folder: &str, rank: usize, bytes: &[u8]| {
         let path = out.join(folder).join(format!("rank_{rank}.cif"));
         kept.insert(path.clone());
-        store::write_shared(&path, bytes)
+        store::write_shared(&path, bytes).map(|()| format!("{folder}/rank_{rank}.cif"))
     };
+    let mut best = Vec::with_capacity(ranked.len());
     for (i, place) in ranked.iter().enumerate() {
         let sample = &survey.done[place.row];
         let read = |path: PathBuf| std::fs::read(&path).map_err(|source| StoreError::Read { path, source });
         let backbone = read(sample.place.backbone(sample.number))?;
         let sequence: Vec<u8> = rows[place.row].sequence.bytes().filter_map(amino_acid).collect();
-        copy(ORIGINAL, i + 1, named(&String::from_utf8_lossy(&backbone), &sequence).as_bytes())?;
+        let original = named(&String::from_utf8_lossy(&backbone), &sequence);
+        let mut chosen = ("orig", copy(ORIGINAL, i + 1, original.as_bytes())?);
         if place.passes_first {
-            copy(FIRST, i + 1, &read(sample.place.file(af2::FOLDER, sample.number, af2::COMPLEX))?)?;
+            let complex = read(sample.place.file(af2::FOLDER, sample.number, af2::COMPLEX))?;
+            chosen = ("af2", copy(FIRST, i + 1, &complex)?);
         }
+        if let Some(model) = survey.second().filter(|_| place.passes_second) {
+            let complex = read(sample.place.file(&second::folder(model), sample.number, second::FINAL))?;
+            chosen = (model.prefix(), copy(&second_folder(model), i + 1, &complex)?);
+        }
+        best.push(chosen);
     }
-    for folder in [ORIGINAL, FIRST] {
+    let of_second = SecondModel::ALL.map(second_folder);
+    for folder in [ORIGINAL, FIRST].into_iter().chain(of_second.iter().map(String::as_str)) {
         let old = std::fs::read_dir(out.join(folder)).into_iter().flatten().flatten().map(|entry| entry.path());
         let is_rank = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rank_"));
         old.filter(is_rank).filter(|path| !kept.contains(path)).for_each(|path| {
             let _ = std::fs::remove_file(path); // another merge may have been faster
         });
     }
-    Ok(())
+    Ok(best)
 }
 
 /// Structure clusters of the designs that pass, in their order; nothing of the others.
-fn members(survey: &Survey, ranked: &[Ranked]) -> Vec<Option<Member>> {
-    let passing = ranked.iter().map(|place| passes(place).then(|| binder(&survey.done[place.row])).flatten());
-    let binders: Vec<Option<Vec<Vec3>>> = passing.collect();
+fn members(survey: &Survey, ranked: &[Ranked], passing: &[bool]) -> Vec<Option<Member>> {
+    let binders = ranked.iter().zip(passing).map(|(place, passes)| passes.then(|| binder(&survey.done[place.row])));
+    let binders: Vec<Option<Vec<Vec3>>> = binders.map(Option::flatten).collect();
     let known: Vec<Vec<Vec3>> = binders.iter().flatten().cloned().collect();
     let mut found = clusters(&known, THRESHOLD).into_iter();
     binders.iter().map(|binder| binder.as_ref().and_then(|_| found.next())).collect()
@@ -185,18 +223,13 @@ fn binder(sample: &Sample) -> Option<Vec<Vec3>> {
     Some(atoms.filter(|atom| atom.name == "CA").map(|atom| atom.position.map(f64::from)).collect())
 }
 
-fn scored_table(rows: &[Row], ranked: &[Ranked], members: &[Option<Member>]) -> String {
-    let chosen: Vec<Chosen> = ranked
-        .iter()
-        .zip(members)
-        .enumerate()
-        .map(|(i, (place, member))| {
-            let (kind, folder) = if place.passes_first { ("af2", FIRST) } else { ("orig", ORIGINAL) };
-            let cluster = member.map(|member| (member.cluster, member.representative));
-            Chosen { kind: kind.to_owned(), path: format!("{folder}/rank_{}.cif", i + 1), cluster }
-        })
-        .collect();
-    table_of(rows, ranked, &chosen, None)
+/// What the table tells of each design beside its scores.
+fn chosen(structures: Vec<(&'static str, String)>, members: Vec<Option<Member>>) -> Vec<Chosen> {
+    let all = structures.into_iter().zip(members).map(|((kind, path), member)| {
+        let cluster = member.map(|member| (member.cluster, member.representative));
+        Chosen { kind: kind.to_owned(), path, cluster }
+    });
+    all.collect()
 }
 
 /// Without scores: the samples in their order.

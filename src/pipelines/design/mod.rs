@@ -8,6 +8,7 @@ pub mod merge;
 pub mod network;
 pub mod place;
 pub mod run;
+pub mod second;
 pub mod sequences;
 pub mod settings;
 pub mod stage;
@@ -42,12 +43,14 @@ pub enum DesignError {
     },
     /// Not even one sample fits the memory.
     #[error(
-        "{task}: one sample of {n_token} tokens and {n_atom} atoms needs about {needed:.1} GB, {available:.1} GB are free; crop the \
-         target, free memory, or use a larger machine"
+        "{task}: {stage} of one sample of {n_token} tokens and {n_atom} atoms need about {needed:.1} GB, {available:.1} GB are free; \
+         crop the target, free memory, or use a larger machine"
     )]
     Memory {
         /// The task.
         task: String,
+        /// What takes as much: backbones, or the predictions of a filter.
+        stage: String,
         /// Tokens.
         n_token: usize,
         /// Atoms.

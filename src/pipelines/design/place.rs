@@ -30,6 +30,11 @@ impl Place {
         self.seed
     }
 
+    /// The folder of all samples.
+    pub fn folder(&self) -> &Path {
+        &self.predictions
+    }
+
     /// Name of a sample, which its files begin with.
     pub fn name(&self, sample: usize) -> String {
         format!("{}_sample_{sample}", self.task)

@@ -1,4 +1,6 @@
 //! The whole of `fold design`: tasks one after the other, of each every seed, of each the stages in their order.
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -10,24 +12,28 @@ use super::backbones::{self, BackboneStage};
 use super::merge::n_passing;
 use super::network::{Conditioned, Network, batch, peak};
 use super::place::{OUTPUTS, Place};
+use super::second::{Network as SecondNetwork, NetworkFile, Runner, SecondFilter, SecondStage, Target};
 use super::sequences::{self, SequenceStage};
 use super::settings::Settings;
 use super::stage::{self, Tally};
-use super::survey::STAGES;
-use super::{DesignError, complex};
+use super::survey::{STAGES, StageFile};
+use super::{DesignError, causes, complex, second};
 use crate::device::DeviceChoice;
 use crate::features::noise::TorchGenerator;
 use crate::features::pxdesign::{DesignFeatures, DesignStructure, featurise};
 use crate::models::mpnn::ProteinMpnn;
 use crate::models::mpnn::binder::TEMPERATURE;
 use crate::models::pxdesign::sample::StepScale;
-use crate::pipelines::af2::filter::Filter;
+use crate::pipelines::af2::filter::{Filter, peak as filter_peak};
 use crate::pipelines::af2::parameters::ParameterFile;
 use crate::pipelines::progress::Progress;
+use crate::pipelines::protenix::filter::{FilterError as SecondError, Settings as SecondSettings};
 use crate::pipelines::shard::Shard;
 use crate::pipelines::stop::Stop;
 use crate::pipelines::store::{self, StoreError};
 use crate::query::pxdesign::Task;
+use crate::score::design::rank::passes_second;
+use crate::score::design::{SecondModel, rounded};
 use crate::weights::Weights;
 
 /// A design with every option resolved.
@@ -72,6 +78,14 @@ pub struct Filters {
     pub mpnn: PathBuf,
     /// AlphaFold2's `model_1_ptm`.
     pub af2: ParameterFile,
+    /// A network of AlphaFold3's family, which judges what AlphaFold2 has judged.
+    pub second: Option<SecondFilter>,
+}
+
+impl Filters {
+    fn second(&self) -> Option<SecondModel> {
+        self.second.as_ref().map(|second| second.model)
+    }
 }
 
 /// What became of a design.
@@ -125,11 +139,18 @@ impl Run<'_> {
         }
         let (first, structure) = features(task, plan.seeds[0]);
         let batch = self.batch(task, &first)?;
+        let target = self.target(task, &structure)?;
+        let peaks = self.peaks(&structure, target.as_ref());
         if plan.dry_run {
-            progress.result(&self.foresee(task, &first, batch));
+            progress.result(&self.foresee(task, &first, batch, &peaks));
             return Ok(Tally::default());
         }
-        self.settings(task, &structure)?.settle(&plan.out)?;
+        check_memory(&task.name, &first, &peaks)?;
+        self.settings(task, &structure, target.as_ref())?.settle(&plan.out)?;
+        if let Some(target) = &target {
+            tell_alignments(task, target, progress);
+        }
+        let job = Job { run: self, task, structure: &structure, target: target.as_ref(), batch };
         let samples: Vec<usize> = (0..plan.n_sample).filter(|&sample| plan.shard.has(sample)).collect();
         let mut tally = Tally::default();
         for &seed in &plan.seeds {
@@ -138,12 +159,13 @@ impl Run<'_> {
             // Where the run may end early, so many samples go through all stages before the next are begun.
             let at_once = if plan.stop_after.is_some() { ROUND } else { plan.n_sample };
             for round in samples.chunks(at_once) {
-                tally.add(&self.round(task, &structure, &place, round, batch, progress)?);
+                tally.add(&job.round(&place, round, progress)?);
                 if tally.stopped.is_some() {
                     return Ok(tally);
                 }
                 if let Some(wanted) = plan.stop_after {
-                    let n = n_passing(&task.name, &place, 0..plan.n_sample);
+                    let second = plan.filters.as_ref().and_then(Filters::second);
+                    let n = n_passing(&task.name, &place, 0..plan.n_sample, second);
                     if n >= wanted {
                         progress.note(&format!("{}, seed {seed}: {n} designs pass", task.name));
                         break;
@@ -154,89 +176,32 @@ impl Run<'_> {
         Ok(tally)
     }
 
-    /// All stages of some samples.
-    fn round(
-        &self,
-        task: &Task,
-        structure: &DesignStructure,
-        place: &Place,
-        samples: &[usize],
-        batch: usize,
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        let mut tally = self.backbones(task, structure, place, samples, batch, progress)?;
-        let Some(filters) = &self.plan.filters else { return Ok(tally) };
-        for (before, next) in STAGES.iter().zip(&STAGES[1..]) {
-            if tally.stopped.is_some() {
-                break;
-            }
-            let ready: Vec<usize> =
-                samples.iter().copied().filter(|&sample| (before.1)(place, sample).is_file()).collect();
-            let of_stage = match next.0 {
-                sequences::NAME => self.sequences(filters, structure, place, &ready, progress)?,
-                _ => self.af2(filters, structure, place, &ready, progress)?,
-            };
-            tally = Tally { done: of_stage.done, failed: tally.failed + of_stage.failed, stopped: of_stage.stopped };
-        }
-        Ok(tally)
+    /// The target as the second filter reads it; `None` without one.
+    fn target(&self, task: &Task, structure: &DesignStructure) -> Result<Option<Target>, DesignError> {
+        let Some(second) = self.plan.filters.as_ref().and_then(Filters::second) else { return Ok(None) };
+        let target = Target::new(task, structure).ok_or_else(|| DesignError::Task {
+            task: task.name.clone(),
+            problem: format!(
+                "no chain of the target is a protein, which {} needs: give --preset preview",
+                second.title()
+            ),
+        });
+        target.map(Some)
     }
 
-    fn sequences(
-        &self,
-        filters: &Filters,
-        structure: &DesignStructure,
-        place: &Place,
-        samples: &[usize],
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        let model = load_mpnn(&filters.mpnn)?;
-        stage::run(&mut SequenceStage { model: &model, structure, place }, place, samples, &self.plan.stop, progress)
-    }
-
-    fn af2(
-        &self,
-        filters: &Filters,
-        structure: &DesignStructure,
-        place: &Place,
-        samples: &[usize],
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        if samples.iter().all(|&sample| place.file(af2::FOLDER, sample, ".json").is_file()) {
-            return Ok(Tally { done: samples.len(), ..Tally::default() });
+    /// What each filter takes at most, in bytes.
+    fn peaks(&self, structure: &DesignStructure, target: Option<&Target>) -> Vec<(String, u64)> {
+        let Some(filters) = &self.plan.filters else { return Vec::new() };
+        let n_res = structure.residues.len();
+        let mut peaks = vec![("AlphaFold2".to_owned(), filter_peak(&filters.af2, n_res))];
+        if let (Some(second), Some(target)) = (&filters.second, target) {
+            let binder = structure.binder();
+            let sizes = target.sizes(structure.residues.iter().filter(|residue| residue.chain == binder).count());
+            let files = [Some(&second.network), second.with_target.as_ref().map(|with| &with.network)];
+            let most = files.iter().flatten().map(|file| file.peak(&sizes, target.n_row(), &self.network.device)).max();
+            peaks.push((second.model.title().to_owned(), most.unwrap_or_default()));
         }
-        progress.stage(&format!("{}: loading {}", place.task(), filters.af2.release));
-        let model = filters.af2.load(&self.network.device)?;
-        let filter = Filter::new(&model, af2::N_RECYCLE).map_err(|e| DesignError::Usage(e.to_string()))?;
-        let mut stage = Af2Stage { filter, config: &filters.af2.config, structure, place };
-        stage::run(&mut stage, place, samples, &self.plan.stop, progress)
-    }
-
-    /// The backbones of one seed.
-    fn backbones(
-        &self,
-        task: &Task,
-        structure: &DesignStructure,
-        place: &Place,
-        samples: &[usize],
-        batch: usize,
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        if samples.iter().all(|&sample| place.backbone(sample).is_file()) {
-            return Ok(Tally { done: samples.len(), ..Tally::default() });
-        }
-        progress.stage(&format!("{}: target", task.name));
-        let (features, _) = features(task, place.seed());
-        let model = &self.network.model;
-        let tensors = model.batch(&features, &self.network.device)?;
-        let conditioned = Conditioned {
-            diffusion: model.condition(&features, &tensors)?,
-            structure,
-            schedule: self.network.schedule(self.plan.n_step, self.plan.step_scale),
-            seed: place.seed(),
-        };
-        crate::ops::release_scratch();
-        let mut stage = BackboneStage { backbones: &conditioned, place, batch };
-        stage::run(&mut stage, place, samples, &self.plan.stop, progress)
+        peaks
     }
 
     /// Samples at a time: as many as were asked for, or fit.
@@ -254,6 +219,7 @@ impl Run<'_> {
             None if fits > 0 => Ok(fits),
             _ => Err(DesignError::Memory {
                 task: task.name.clone(),
+                stage: backbones::NAME.to_owned(),
                 n_token: features.n_token(),
                 n_atom: features.n_atom(),
                 needed: peak(config, features, weight_bytes, 1) as f64 / 1e9,
@@ -263,12 +229,17 @@ impl Run<'_> {
     }
 
     /// What would be done: a line of `--dry-run`.
-    fn foresee(&self, task: &Task, features: &DesignFeatures, batch: usize) -> Value {
-        let missing = |&seed: &u32| {
-            let place = Place::new(&self.plan.out, &task.name, seed);
-            let mine = (0..self.plan.n_sample).filter(|&sample| self.plan.shard.has(sample));
-            mine.filter(|&sample| !place.backbone(sample).is_file()).count()
+    fn foresee(&self, task: &Task, features: &DesignFeatures, batch: usize, peaks: &[(String, u64)]) -> Value {
+        let missing = |file: StageFile| -> usize {
+            let of_seed = |&seed: &u32| {
+                let place = Place::new(&self.plan.out, &task.name, seed);
+                let mine = (0..self.plan.n_sample).filter(|&sample| self.plan.shard.has(sample));
+                mine.filter(|&sample| !file(&place, sample).is_file()).count()
+            };
+            self.plan.seeds.iter().map(of_seed).sum()
         };
+        let stages = stages(self.plan.filters.as_ref());
+        let of_stages = stages.iter().map(|(name, file)| (name.to_string(), json!(missing(*file))));
         let Network { model, weight_bytes, .. } = &self.network;
         json!({
             "task": task.name,
@@ -276,13 +247,20 @@ impl Run<'_> {
             "atoms": features.n_atom(),
             "batch_size": batch,
             "estimated_peak_bytes": peak(&model.config, features, *weight_bytes, batch),
+            "estimated_filter_bytes": peaks.iter().cloned().collect::<BTreeMap<_, _>>(),
             "available_bytes": crate::device::memory().map(|m| m.available),
-            "missing": self.plan.seeds.iter().map(missing).sum::<usize>(),
+            "missing": missing(|place, sample| place.backbone(sample)),
+            "missing_of_stages": of_stages.collect::<Map<_, _>>(),
         })
     }
 
     /// All that the samples depend on.
-    fn settings(&self, task: &Task, structure: &DesignStructure) -> Result<Settings, DesignError> {
+    fn settings(
+        &self,
+        task: &Task,
+        structure: &DesignStructure,
+        target: Option<&Target>,
+    ) -> Result<Settings, DesignError> {
         let plan = self.plan;
         let scale = plan.step_scale;
         let mut backbones = json!({
@@ -309,6 +287,9 @@ impl Run<'_> {
                 "n_recycle": af2::N_RECYCLE,
             });
             sections.insert(af2::NAME.to_owned(), af2);
+            if let (Some(second), Some(target)) = (&filters.second, target) {
+                sections.insert(second.model.name().to_owned(), second_settings(second, target));
+            }
         }
         Ok(Settings {
             task: task.name.clone(),
@@ -318,6 +299,225 @@ impl Run<'_> {
             sections,
         })
     }
+}
+
+/// One task in a run.
+struct Job<'a> {
+    run: &'a Run<'a>,
+    task: &'a Task,
+    structure: &'a DesignStructure,
+    /// For the second filter.
+    target: Option<&'a Target>,
+    /// Backbones at a time.
+    batch: usize,
+}
+
+impl Job<'_> {
+    /// All stages of some samples.
+    fn round(&self, place: &Place, samples: &[usize], progress: &mut dyn Progress) -> Result<Tally, DesignError> {
+        let mut tally = self.backbones(place, samples, progress)?;
+        let Some(filters) = &self.run.plan.filters else { return Ok(tally) };
+        let stages = stages(Some(filters));
+        for (before, next) in stages.iter().zip(&stages[1..]) {
+            if tally.stopped.is_some() {
+                break;
+            }
+            let ready: Vec<usize> =
+                samples.iter().copied().filter(|&sample| (before.1)(place, sample).is_file()).collect();
+            let of_stage = if ready.iter().all(|&sample| (next.1)(place, sample).is_file()) {
+                Tally { done: ready.len(), ..Tally::default() }
+            } else {
+                match (next.0, &filters.second, self.target) {
+                    (sequences::NAME, ..) => self.sequences(filters, place, &ready, progress)?,
+                    (af2::NAME, ..) => self.af2(filters, place, &ready, progress)?,
+                    (_, Some(second), Some(target)) => self.second(second, target, place, &ready, progress)?,
+                    _ => Tally::default(),
+                }
+            };
+            tally = Tally { done: of_stage.done, failed: tally.failed + of_stage.failed, stopped: of_stage.stopped };
+        }
+        Ok(tally)
+    }
+
+    fn sequences(
+        &self,
+        filters: &Filters,
+        place: &Place,
+        samples: &[usize],
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        let model = load_mpnn(&filters.mpnn)?;
+        let mut stage = SequenceStage { model: &model, structure: self.structure, place };
+        stage::run(&mut stage, place, samples, &self.run.plan.stop, progress)
+    }
+
+    fn af2(
+        &self,
+        filters: &Filters,
+        place: &Place,
+        samples: &[usize],
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        progress.stage(&format!("{}: loading {}", place.task(), filters.af2.release));
+        let model = filters.af2.load(&self.run.network.device)?;
+        let filter = Filter::new(&model, af2::N_RECYCLE).map_err(|e| DesignError::Usage(e.to_string()))?;
+        let mut stage = Af2Stage { filter, config: &filters.af2.config, structure: self.structure, place };
+        stage::run(&mut stage, place, samples, &self.run.plan.stop, progress)
+    }
+
+    fn second(
+        &self,
+        second: &SecondFilter,
+        target: &Target,
+        place: &Place,
+        samples: &[usize],
+        progress: &mut dyn Progress,
+    ) -> Result<Tally, DesignError> {
+        let plan = self.run.plan;
+        let device = &self.run.network.device;
+        let mut file = &second.network;
+        let loading = |file: &NetworkFile, progress: &mut dyn Progress| {
+            progress.stage(&format!("{}: loading {}", place.task(), file.model));
+            SecondNetwork::load(file, device)
+        };
+        let mut loaded = None;
+        let mut alone = None;
+        if let Some(with) = &second.with_target {
+            let found = match second::known_alone(second.model, place, 0..plan.n_sample) {
+                Some(found) => found,
+                None => {
+                    let network = loaded.insert(loading(file, progress)?);
+                    progress.stage(&format!("{}: {}, target alone", place.task(), second.model.title()));
+                    let runner = Runner { network, device, folder: place.folder() };
+                    let watch = &mut |_| match plan.stop.asked() {
+                        Some(_) => ControlFlow::Break(()),
+                        None => ControlFlow::Continue(()),
+                    };
+                    match second::target_alone(runner, target, place.seed().into(), watch) {
+                        Ok(found) => rounded(found, 2),
+                        Err(SecondError::Stopped) => {
+                            return Ok(Tally { stopped: plan.stop.asked(), ..Tally::default() });
+                        }
+                        Err(SecondError::Predict(error)) => return Err(error.into()),
+                        Err(error) => {
+                            let problem = format!("the target alone: {}", causes(&error));
+                            return Err(DesignError::Task { task: self.task.name.clone(), problem });
+                        }
+                    }
+                }
+            };
+            alone = Some(found);
+            // What cannot be measured is not near.
+            if found.is_nan() || found >= with.from {
+                progress.note(&format!(
+                    "{}, seed {}: the target alone is {found} Å from its structure, {} is given it",
+                    place.task(),
+                    place.seed(),
+                    with.network.model
+                ));
+                (file, loaded) = (&with.network, None);
+            }
+        }
+        let network = match loaded {
+            Some(network) => network,
+            None => loading(file, progress)?,
+        };
+        let mut stage = SecondStage {
+            model: second.model,
+            runner: Runner { network: &network, device, folder: place.folder() },
+            gives_target: !std::ptr::eq(file, &second.network),
+            file,
+            target,
+            alone,
+            keeps: passes_second,
+            structure: self.structure,
+            place,
+        };
+        stage::run(&mut stage, place, samples, &plan.stop, progress)
+    }
+
+    /// The backbones of one seed.
+    fn backbones(&self, place: &Place, samples: &[usize], progress: &mut dyn Progress) -> Result<Tally, DesignError> {
+        if samples.iter().all(|&sample| place.backbone(sample).is_file()) {
+            return Ok(Tally { done: samples.len(), ..Tally::default() });
+        }
+        let Run { plan, network } = self.run;
+        progress.stage(&format!("{}: target", self.task.name));
+        let (features, _) = features(self.task, place.seed());
+        let model = &network.model;
+        let tensors = model.batch(&features, &network.device)?;
+        let conditioned = Conditioned {
+            diffusion: model.condition(&features, &tensors)?,
+            structure: self.structure,
+            schedule: network.schedule(plan.n_step, plan.step_scale),
+            seed: place.seed(),
+        };
+        crate::ops::release_scratch();
+        let mut stage = BackboneStage { backbones: &conditioned, place, batch: self.batch };
+        stage::run(&mut stage, place, samples, &plan.stop, progress)
+    }
+}
+
+/// The stages of a run, in their order.
+fn stages(filters: Option<&Filters>) -> Vec<(&'static str, StageFile)> {
+    let is_wanted = |name: &str| match filters {
+        None => name == backbones::NAME,
+        Some(filters) => {
+            [backbones::NAME, sequences::NAME, af2::NAME].contains(&name)
+                || filters.second().is_some_and(|model| model.name() == name)
+        }
+    };
+    STAGES.into_iter().filter(|(name, _)| is_wanted(name)).collect()
+}
+
+/// Refuses a task of which a filter does not fit the memory.
+fn check_memory(task: &str, features: &DesignFeatures, peaks: &[(String, u64)]) -> Result<(), DesignError> {
+    let available = crate::device::memory().map_or(u64::MAX, |memory| memory.available);
+    match peaks.iter().find(|(_, bytes)| *bytes > available) {
+        None => Ok(()),
+        Some((filter, bytes)) => Err(DesignError::Memory {
+            task: task.to_owned(),
+            stage: format!("the predictions of {filter}"),
+            n_token: features.n_token(),
+            n_atom: features.n_atom(),
+            needed: *bytes as f64 / 1e9,
+            available: available as f64 / 1e9,
+        }),
+    }
+}
+
+/// Says of which chains the second filter has no alignment: the official program searches one.
+fn tell_alignments(task: &Task, target: &Target, progress: &mut dyn Progress) {
+    let without = target.without_alignments();
+    if !without.is_empty() {
+        let ids: Vec<&str> = without.iter().map(|id| id.trim_end_matches('0')).collect();
+        progress.note(&format!(
+            "{}: the second filter predicts chain {} of the results without an alignment; with one (msa in the task) its scores mean more",
+            task.name,
+            ids.join(", ")
+        ));
+    }
+}
+
+/// What the scores of the second filter depend on.
+fn second_settings(second: &SecondFilter, target: &Target) -> Value {
+    let SecondSettings { n_cycle, n_step, gamma_0, step_scale, rows } = SecondSettings::FILTER;
+    let mut section = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "network": second.network.identity(),
+        "target_sha256": target.checksum(),
+        "n_cycle": n_cycle,
+        "n_step": n_step,
+        "n_step_final": SecondSettings::FINAL.n_step,
+        "gamma_0": gamma_0,
+        "step_scale": step_scale,
+        "msa_rows": rows.most,
+    });
+    if let Some(with) = &second.with_target {
+        section["with_target"] = with.network.identity();
+        section["target_template_rmsd"] = json!(with.from);
+    }
+    section
 }
 
 /// ProteinMPNN over a converted file.

@@ -3,7 +3,7 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::complex::{known_chains, positions};
+use super::complex::{cas, known_chains, positions};
 use super::place::Place;
 use super::stage::{Made, Stage};
 use super::{DesignError, causes, read_text};
@@ -13,7 +13,6 @@ use crate::features::af2::N_ATOM37;
 use crate::features::af2::design::KnownChain;
 use crate::features::mpnn::{Chain, Residue, letter};
 use crate::features::pxdesign::DesignStructure;
-use crate::geometry::Vec3;
 use crate::models::mpnn::ProteinMpnn;
 use crate::pipelines::output::pretty;
 use crate::score::design::rmsd::radius_of_gyration;
@@ -41,7 +40,7 @@ impl SequenceStage<'_> {
         let chains: Vec<Chain> = target.iter().chain([&binder]).map(chain).collect();
         let index = u32::try_from(sample).map_err(|_| format!("samples are numbered up to {}", u32::MAX))?;
         let designed = self.model.binder(&chains, place.seed(), index).map_err(|e| causes(&e))?;
-        let cas: Vec<Vec3> = binder.positions.chunks(N_ATOM37).map(|x| x[CA].map(f64::from)).collect();
+        let cas = cas(&binder.positions);
         let [alpha, beta, coil] = fractions(&elements(&cas, &binder.residue_index));
         let record = json!({
             "sequence": designed.sequence,

@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 use super::place::Place;
 use super::settings::Settings;
 use super::stage::failures;
-use super::{DesignError, af2, backbones, sequences};
+use super::{DesignError, af2, backbones, second, sequences};
+use crate::score::design::SecondModel;
 
 /// Which file of a sample says that a stage is done.
 pub type StageFile = fn(&Place, usize) -> PathBuf;
 
 /// The stages in their order, by the names of their sections in `run.json`, each with how its file is found.
-pub const STAGES: [(&str, StageFile); 3] = [
+pub const STAGES: [(&str, StageFile); 6] = [
     (backbones::NAME, |place, sample| place.backbone(sample)),
     (sequences::NAME, |place, sample| place.file(sequences::NAME, sample, ".json")),
     (af2::NAME, |place, sample| place.file(af2::FOLDER, sample, ".json")),
+    (SecondModel::Protenix.name(), |place, sample| second::file(SecondModel::Protenix, place, sample)),
+    (SecondModel::ProtenixMini.name(), |place, sample| second::file(SecondModel::ProtenixMini, place, sample)),
+    (SecondModel::OpenFold3.name(), |place, sample| second::file(SecondModel::OpenFold3, place, sample)),
 ];
 
 /// A task's run, in all folders where parts of it are.
@@ -81,6 +85,11 @@ impl Survey {
                 None => self.missing.push((sample, stage)),
             }
         }
+    }
+
+    /// The second filter by which its designs are ranked, if they were judged by one.
+    pub fn second(&self) -> Option<SecondModel> {
+        SecondModel::ALL.into_iter().find(|model| self.settings.sections.contains_key(model.name()))
     }
 
     /// Samples that the run is to have.

@@ -2,6 +2,8 @@
 //! that are kept, as PXDesignBench does (`tools/ptx/ptx.py`, `ptx_utils.py`). A caller rounds, compares and decides.
 //!
 //! What is needed at any time is at most 2.5 pair representations: the trunk's lies on the disk while structures are sampled.
+use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::Device;
@@ -11,6 +13,7 @@ use crate::features::noise::TorchGenerator;
 use crate::features::protenix::{ChainFault, ProteinChain, featurise};
 use crate::models::af3::config::SamplingConfig;
 use crate::models::af3::pairformer::Trunk;
+use crate::models::af3::sample::Step;
 use crate::models::protenix::heads::GivenPositions;
 use crate::models::protenix::sample::sample;
 use crate::models::protenix::{Protenix, RowLimits};
@@ -95,6 +98,9 @@ pub struct ComplexScores {
     pub ptm_target: f32,
 }
 
+/// Is told how many of the `n_cycle + n_step` parts are done, and says when to break off.
+pub type Watch<'a> = dyn FnMut(usize) -> ControlFlow<()> + 'a;
+
 /// Why a complex cannot be predicted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -115,6 +121,9 @@ pub enum FilterError {
         /// That are kept.
         residues: usize,
     },
+    /// Its watcher broke it off.
+    #[error("the prediction was broken off")]
+    Stopped,
     /// The network failed, or the disk.
     #[error(transparent)]
     Predict(#[from] PredictError),
@@ -127,8 +136,7 @@ impl From<candle_core::Error> for FilterError {
 }
 
 impl Filter<'_> {
-    /// Predicts a complex of these chains; the target alone is one without the binder. `watch` is told how many of the
-    /// `settings.n_cycle + settings.n_step` parts are done.
+    /// Predicts a complex of these chains; the target alone is one without the binder.
     ///
     /// # Errors
     /// Chains without features, and what the network and the disk report.
@@ -137,7 +145,7 @@ impl Filter<'_> {
         chains: &[ProteinChain],
         settings: Settings,
         seed: u64,
-        watch: &mut dyn FnMut(usize),
+        watch: &mut Watch<'_>,
     ) -> Result<Predicted, FilterError> {
         self.predict_features(features_of(chains, seed)?, None, settings, seed, watch)
     }
@@ -152,7 +160,7 @@ impl Filter<'_> {
         binder: &ProteinChain,
         settings: Settings,
         seed: u64,
-        watch: &mut dyn FnMut(usize),
+        watch: &mut Watch<'_>,
     ) -> Result<Predicted, FilterError> {
         if self.model.structure.is_none() {
             return Err(FilterError::NoPositions);
@@ -184,15 +192,22 @@ impl Filter<'_> {
         given: Option<&GivenPositions>,
         settings: Settings,
         seed: u64,
-        watch: &mut dyn FnMut(usize),
+        watch: &mut Watch<'_>,
     ) -> Result<Predicted, FilterError> {
         let (model, n_cycle) = (self.model, settings.n_cycle);
         let batch = model.batch(&features, self.device)?;
         let mut noise = TorchGenerator::new(seed);
-        let trunk = model.trunk(&batch, given, n_cycle, settings.rows, &mut noise, &mut |cycle, _, _| {
-            watch(cycle + 1);
-            Ok(())
-        })?;
+        // The network ends with an error where its watcher breaks it off.
+        let is_stopped = Cell::new(false);
+        let mut told = |done: usize| {
+            is_stopped.set(watch(done).is_break());
+            if is_stopped.get() { candle_core::bail!("broken off") } else { Ok(()) }
+        };
+        let stopped = |error: candle_core::Error| {
+            if is_stopped.get() { FilterError::Stopped } else { error.into() }
+        };
+        let after_cycle = &mut |cycle: usize, _: &_, _: &_| told(cycle + 1);
+        let trunk = model.trunk(&batch, given, n_cycle, settings.rows, &mut noise, after_cycle).map_err(stopped)?;
         let Trunk { s_input, s, z } = trunk;
         ops::release_scratch();
         let scorer = Scorer::new(&features, &|rows| model.distogram.forward(&z, rows))?;
@@ -201,10 +216,8 @@ impl Filter<'_> {
         let diffusion = model.diffusion.condition(&batch, &s_input, &s, pair)?;
         let sampling =
             SamplingConfig { gamma_0: settings.gamma_0, step_scale: settings.step_scale, ..model.config.sampling };
-        let x = sample(&diffusion, &sampling, settings.n_step, 1, &mut noise, &mut |step| {
-            watch(n_cycle + step.index + 1);
-            Ok(())
-        })?;
+        let after_step = &mut |step: &Step<'_>| told(n_cycle + step.index + 1);
+        let x = sample(&diffusion, &sampling, settings.n_step, 1, &mut noise, after_step).map_err(stopped)?;
         drop(diffusion);
         ops::release_scratch();
         let z = z.take()?;
@@ -242,11 +255,11 @@ impl Predicted {
     /// CA atoms of each chain, in Å: of every residue the second atom.
     pub fn cas(&self) -> Vec<Vec<[f32; 3]>> {
         let f = &self.features;
-        let mut chains: Vec<Vec<[f32; 3]>> = Vec::new();
-        for (token, &asym_id) in f.asym_id.iter().enumerate() {
-            let chain = asym_id as usize;
-            chains.resize(chains.len().max(chain + 1), Vec::new());
-            chains[chain].push(self.positions[f.start_atom_index[token] + 1]);
+        let mut chains = vec![Vec::new(); self.confidence.asym_ids.len()];
+        for (asym_id, start) in f.asym_id.iter().zip(&f.start_atom_index) {
+            if let Ok(chain) = self.confidence.asym_ids.binary_search(asym_id) {
+                chains[chain].push(self.positions[start + 1]);
+            }
         }
         chains
     }

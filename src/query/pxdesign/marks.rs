@@ -1,12 +1,18 @@
 //! Crop and hotspots of a chain, laid on its residues; what does not fit is said with the numbers that would.
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
 use super::numbers::{Number, Range, compressed};
 use super::structure::Structure;
 use super::target::target_chain;
-use super::task::DraftChain;
+use super::task::{DraftChain, MAIN_MSA, PAIRING_MSA};
 use super::tree::Node;
 use super::{Molecule, TargetChain, TargetResidue};
 use crate::chem::dictionary::Dictionary;
-use crate::query::QueryErrors;
+use crate::io::a3m::{self, Alignment};
+use crate::query::msa::not_the_query;
+use crate::query::{FaultKind, QueryErrors};
 
 /// The chain of a task; `None`: there are faults.
 pub(super) fn chain(
@@ -28,7 +34,9 @@ pub(super) fn chain(
             return None;
         }
     };
-    chain.msa.clone_from(&draft.msa);
+    if let Some(folder) = &draft.msa {
+        chain.msa = alignments(folder, &chain, draft.node, errors);
+    }
     if chain.molecule == Molecule::Ligand {
         let marked = draft.crop.as_ref().and_then(|c| c.first()).map(|(_, node)| ("crop", node));
         let marked = marked.or_else(|| draft.hotspots.first().map(|(_, node)| ("hotspots", node)));
@@ -46,6 +54,36 @@ pub(super) fn chain(
         hotspot(&mut chain, number, node, numbering, errors);
     }
     chain.residues.iter().any(|r| r.kept).then_some(chain)
+}
+
+/// The alignments of a chain, which must be of its whole sequence.
+fn alignments(
+    folder: &Path,
+    chain: &TargetChain,
+    node: &Node,
+    errors: &mut QueryErrors,
+) -> Option<super::TargetAlignments> {
+    let mut read = |name: &str| -> Option<Arc<Alignment>> {
+        let path = folder.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                errors.of(FaultKind::Io, node, format!("msa: {}: cannot be read: {e}", path.display()));
+                return None;
+            }
+        };
+        let fault = match a3m::parse(&String::from_utf8_lossy(&bytes), usize::MAX) {
+            Ok(alignment) => match not_the_query(&alignment, &chain.sequence) {
+                None => return Some(Arc::new(alignment)),
+                Some(message) => message,
+            },
+            Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        };
+        errors.at(node, format!("msa: {}: {fault}", path.display()));
+        None
+    };
+    let (main, pairing) = (read(MAIN_MSA), read(PAIRING_MSA));
+    Some(super::TargetAlignments { folder: folder.to_owned(), main: main?, pairing: pairing? })
 }
 
 fn no_chain(id: &str, structure: &Structure) -> String {
@@ -117,6 +155,7 @@ impl Numbering {
 
 fn crop(chain: &mut TargetChain, ranges: &[(Range, &Node)], numbering: Numbering, errors: &mut QueryErrors) {
     chain.residues.iter_mut().for_each(|r| r.kept = false);
+    let mut inside = BTreeSet::new();
     for (range, node) in ranges {
         let ends = [&range.from, &range.to];
         if numbering.is_sequence {
@@ -141,10 +180,15 @@ fn crop(chain: &mut TargetChain, ranges: &[(Range, &Node)], numbering: Numbering
             };
             errors.at(node, format!("{range}: {why}"));
         }
+        if numbering.is_sequence {
+            inside.extend((range.from.value..=range.to.value).filter_map(|number| usize::try_from(number).ok()));
+        }
         for i in within {
             chain.residues[i].kept = true;
+            inside.extend(usize::try_from(chain.residues[i].number));
         }
     }
+    chain.within = inside.into_iter().collect();
 }
 
 /// Residues whose authors' number lies in a range; an end with an insertion code is that residue and none beside it of its number.

@@ -14,10 +14,12 @@ mod tree;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::msa::Loader;
 use super::{Fault, FaultKind, QueryErrors, folder_of};
 use crate::chem::dictionary::Dictionary;
+use crate::io::a3m::Alignment;
 use structure::Structure;
 use task::Draft;
 use tree::Node;
@@ -77,8 +79,21 @@ pub struct TargetChain {
     pub sequence: String,
     /// Residues with coordinates, in the order of the file; at least one of them is [`TargetResidue::kept`].
     pub residues: Vec<TargetResidue>,
-    /// Folder with `pairing.a3m` and `non_pairing.a3m`, alignments of the whole sequence.
-    pub msa: Option<PathBuf>,
+    /// Numbers of the residues of the sequence that are in the crop, with coordinates or not, ascending; empty for ligands.
+    pub within: Vec<usize>,
+    /// Alignments of the whole sequence, which only the second filter reads.
+    pub msa: Option<TargetAlignments>,
+}
+
+/// Alignments of a chain of the target, its sequence first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetAlignments {
+    /// The folder of both files.
+    pub folder: PathBuf,
+    /// `non_pairing.a3m`: homologues of this chain.
+    pub main: Arc<Alignment>,
+    /// `pairing.a3m`: rows whose names tell their species, to be paired with those of other chains.
+    pub pairing: Arc<Alignment>,
 }
 
 /// A residue with coordinates.

@@ -72,7 +72,8 @@ pub(super) fn target_chain(
         return Err(vec!["none of its atoms is one that its components have".to_owned()]);
     }
     let (id, author) = (chain.id.clone(), chain.author.clone());
-    Ok(TargetChain { id, author, molecule, sequence, residues, msa: None })
+    let within = (1..=sequence.len()).collect();
+    Ok(TargetChain { id, author, molecule, sequence, residues, within, msa: None })
 }
 
 /// Codes of the chain that no dictionary has.

@@ -9,7 +9,10 @@ use crate::query::{FaultKind, QueryErrors};
 const TOP: [&str; 3] = ["task_name", "binder_length", "target"];
 const TARGET: [&str; 2] = ["file", "chains"];
 const CHAIN: [&str; 3] = ["crop", "hotspots", "msa"];
-const MSA_FILES: [&str; 2] = ["pairing.a3m", "non_pairing.a3m"];
+/// Homologues of a chain.
+pub(super) const MAIN_MSA: &str = "non_pairing.a3m";
+/// Homologues of a chain with their species.
+pub(super) const PAIRING_MSA: &str = "pairing.a3m";
 /// Longest binder; longer ones fit no machine and no training.
 const MAX_BINDER: i64 = 4096;
 
@@ -217,7 +220,7 @@ fn msa(node: &Node, errors: &mut QueryErrors, loader: &mut Loader) -> Option<Pat
         return None;
     }
     let mut folder = None;
-    for name in MSA_FILES {
+    for name in [PAIRING_MSA, MAIN_MSA] {
         let file = format!("{}/{name}", given.trim_end_matches('/'));
         match loader.find(&file) {
             Some(path) => folder = path.parent().map(Path::to_owned),

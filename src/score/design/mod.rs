@@ -20,8 +20,20 @@ pub enum SecondModel {
 }
 
 impl SecondModel {
+    /// All of them; where a design was judged by several, the first counts.
+    pub const ALL: [Self; 3] = [Self::Protenix, Self::ProtenixMini, Self::OpenFold3];
+
+    /// Its name on the command line and in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Protenix => "protenix",
+            Self::ProtenixMini => "protenix-mini",
+            Self::OpenFold3 => "openfold3",
+        }
+    }
+
     /// What its columns begin with.
-    pub fn prefix(self) -> &'static str {
+    pub const fn prefix(self) -> &'static str {
         match self {
             Self::Protenix => "ptx",
             Self::ProtenixMini => "ptx_mini",
@@ -30,7 +42,7 @@ impl SecondModel {
     }
 
     /// Its name in columns of flags and names of folders.
-    pub fn title(self) -> &'static str {
+    pub const fn title(self) -> &'static str {
         match self {
             Self::Protenix => "Protenix",
             Self::ProtenixMini => "Protenix-mini",

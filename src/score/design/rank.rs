@@ -50,6 +50,16 @@ pub struct Ranked {
     pub passes_second: bool,
 }
 
+impl Ranked {
+    /// Does it pass every filter that there is?
+    pub fn passes(&self, ranking: Ranking) -> bool {
+        match ranking {
+            Ranking::Preview => self.passes_first,
+            Ranking::Extended => self.passes_first && self.passes_second,
+        }
+    }
+}
+
 /// Complexes nearer to the design than this are better, Å.
 const NEAR: f64 = 4.;
 
@@ -65,6 +75,12 @@ impl Flags {
 fn of_first(s: &FirstScores) -> (bool, bool) {
     let easy = s.plddt > 0.8 && s.iptm > 0.5 && s.i_pae < 0.35 && s.bound_unbound_rmsd < 3.5;
     (easy, s.plddt > 0.9 && s.unscaled_i_pae < 7. && s.binder_rmsd < 1.5)
+}
+
+/// Does a design pass the second filter, or at least its lower thresholds?
+pub fn passes_second(s: &SecondScores) -> bool {
+    let (basic, whole) = of_second(s);
+    basic || whole
 }
 
 fn of_second(s: &SecondScores) -> (bool, bool) {

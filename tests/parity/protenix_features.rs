@@ -14,11 +14,16 @@ use crate::protenix::official_features;
 /// The chains of a case as the official input names them; `kept` are those of a chain that comes from a structure.
 fn chains(folder: &Path, structure: Option<(&str, &[usize])>) -> Result<Vec<ProteinChain>> {
     let input: Value = serde_json::from_slice(&std::fs::read(folder.join("input.json"))?)?;
-    let mut chains: Vec<ProteinChain> = structure
+    let known = structure
         .map(|(sequence, kept)| ProteinChain { kept: kept.to_vec(), ..ProteinChain::new(sequence.into(), 0) })
         .into_iter()
         .collect();
-    for entry in input[0]["sequences"].as_array().context("sequences")? {
+    add_chains(known, &input[0]["sequences"], folder)
+}
+
+/// `chains`, and those of official entries, whose alignments are named relative to a folder.
+pub fn add_chains(mut chains: Vec<ProteinChain>, entries: &Value, folder: &Path) -> Result<Vec<ProteinChain>> {
+    for entry in entries.as_array().context("sequences")? {
         let entry = &entry["proteinChain"];
         let sequence = entry["sequence"].as_str().context("a sequence")?;
         let mut chain = ProteinChain::new(sequence.to_owned(), chains.len());
@@ -49,7 +54,12 @@ fn chains(folder: &Path, structure: Option<(&str, &[usize])>) -> Result<Vec<Prot
 fn agree(name: &str, structure: Option<(&str, &[usize])>) -> Result<()> {
     let folder = fixture(format!("protenix/{name}"));
     let (want, _) = official_features(&Golden::open(folder.join("features.safetensors"))?)?;
-    let mut got = featurise(&chains(&folder, structure)?, &mut TorchGenerator::new(1))?;
+    same_features(name, &chains(&folder, structure)?, &want)
+}
+
+/// Our features of chains are the official ones but for the reference positions.
+pub fn same_features(name: &str, chains: &[ProteinChain], want: &Af3Features) -> Result<()> {
+    let mut got = featurise(chains, &mut TorchGenerator::new(1))?;
     got.ref_pos.clone_from(&want.ref_pos);
     got.msa.n_paired = want.msa.n_paired;
     ensure!(got.msa.n_seq == want.msa.n_seq, "{} rows, not {}", got.msa.n_seq, want.msa.n_seq);
@@ -68,7 +78,7 @@ fn agree(name: &str, structure: Option<(&str, &[usize])>) -> Result<()> {
     got.msa.deletion_mean.clone_from(&want.msa.deletion_mean);
     got.msa.profile.clone_from(&want.msa.profile);
     let of = |a: &Af3Features| (a.n_token(), a.n_atom(), a.num_atoms_per_token.clone(), a.entity_id.clone());
-    ensure!(got == want, "{name}: {:?}, not {:?}, or other arrays", of(&got), of(&want));
+    ensure!(got == *want, "{name}: {:?}, not {:?}, or other arrays", of(&got), of(want));
     Ok(())
 }
 

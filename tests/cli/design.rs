@@ -114,7 +114,7 @@ fn parts_batches_and_threads_change_no_byte() {
     );
     let one = place.results("one");
     let mut names: Vec<PathBuf> = (0..7).map(|i| format!("{SAMPLES}/crop_sample_{i}.cif").into()).collect();
-    names.push("design_outputs/crop/summary.csv".into());
+    names.extend(["report.html", "summary.csv"].map(|name| format!("design_outputs/crop/{name}").into()));
     names.sort();
     assert_eq!(one.keys().cloned().collect::<Vec<_>>(), names);
     let bytes = |i: usize| &one[Path::new(&format!("{SAMPLES}/crop_sample_{i}.cif"))];
@@ -339,7 +339,7 @@ fn parts_in_folders_of_their_own_are_merged_where_they_are() {
 
 impl Place {
     /// With the small weights of the later stages.
-    fn with_filters() -> Self {
+    pub fn with_filters() -> Self {
         let place = Self::new();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let parameters = place.path().join("params_model_1_ptm.npz");

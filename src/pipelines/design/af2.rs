@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::complex::{cif_of_chains, known_chains, positions};
+use super::complex::{cif_of_chains, file_id, known_chains, positions};
 use super::place::Place;
 use super::sequences::sequence_of;
 use super::stage::{Made, Stage};
@@ -33,7 +33,7 @@ pub const ALONE: &str = "_monomer.cif";
 /// Passes after the first.
 pub const N_RECYCLE: usize = 3;
 /// What errors are fractions of, in Å.
-const LARGEST_ERROR: f64 = 31.;
+pub const LARGEST_ERROR: f64 = 31.;
 
 /// The stage of one task and seed.
 pub struct Af2Stage<'a> {
@@ -144,7 +144,7 @@ impl Af2Stage<'_> {
         let known = self.structure.chains.iter().enumerate().filter(|(i, chain)| {
             !chain.is_ligand && self.structure.residues.iter().any(|r| r.chain == *i && is_known(r.restype))
         });
-        known.map(|(_, chain)| format!("{}0", chain.id)).collect()
+        known.map(|(_, chain)| file_id(chain)).collect()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Ranking of what there is of a run: `summary.csv` and copies of the structures, in one folder. Samples stay where they are.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::complex::named;
 use super::place::{self, Place};
+use super::report::{self, Scored};
 use super::survey::{Sample, Survey, below, tasks};
 use super::{DesignError, af2, sequences};
 use crate::chem::restype::amino_acid;
@@ -36,11 +37,7 @@ impl Merged {
 
     /// Numbers of the samples that are missing, by seed and stage.
     pub fn missing(&self) -> Vec<(u32, &'static str, Vec<usize>)> {
-        let mut all: BTreeMap<(u32, &'static str), Vec<usize>> = BTreeMap::new();
-        for (sample, stage) in &self.survey.missing {
-            all.entry((sample.place.seed(), stage)).or_default().push(sample.number);
-        }
-        all.into_iter().map(|((seed, stage), numbers)| (seed, stage, numbers)).collect()
+        self.survey.missing_by_stage()
     }
 
     /// The same as JSON.
@@ -75,17 +72,18 @@ fn one(folders: &[PathBuf], task: &str) -> Result<Merged, DesignError> {
     let mut survey = Survey::new(folders, task)?;
     let out = place::outputs(&folders[0], task);
     let summary = out.join("summary.csv");
-    let (table, n_passing) = if survey.settings.sections.contains_key(af2::NAME) {
+    let (table, scored) = if survey.settings.sections.contains_key(af2::NAME) {
         let rows = rows(&mut survey);
         let ranked = ranked(&rows, &survey);
         copies(&survey, &rows, &ranked, &out)?;
-        let n_passing = ranked.iter().filter(|place| passes(place)).count();
-        (scored_table(&rows, &ranked, &members(&survey, &ranked)), Some(n_passing))
+        let members = members(&survey, &ranked);
+        (scored_table(&rows, &ranked, &members), Some(Scored { rows, ranked, members, second: None }))
     } else {
         (plain_table(&survey, &folders[0]), None)
     };
     store::write_shared(&summary, table.as_bytes())?;
-    Ok(Merged { survey, summary, n_passing })
+    report::write(&survey, scored.as_ref(), &folders[0], &out)?;
+    Ok(Merged { survey, summary, n_passing: scored.map(|scored| scored.n_passing()) })
 }
 
 /// Scores of the samples that are done; one whose files cannot be read is noted among those that failed.

@@ -14,7 +14,7 @@ use super::sequences::{self, SequenceStage};
 use super::settings::Settings;
 use super::stage::{self, Tally};
 use super::survey::STAGES;
-use super::{DesignError, complex};
+use super::{DesignError, complex, report};
 use crate::device::DeviceChoice;
 use crate::features::noise::TorchGenerator;
 use crate::features::pxdesign::{DesignFeatures, DesignStructure, featurise};
@@ -310,6 +310,7 @@ impl Run<'_> {
             });
             sections.insert(af2::NAME.to_owned(), af2);
         }
+        sections.insert(report::TARGET.to_owned(), report::target(structure));
         Ok(Settings {
             task: task.name.clone(),
             n_sample: plan.n_sample,

@@ -16,3 +16,4 @@ pub mod protenix;
 pub mod shard;
 pub mod stop;
 pub mod store;
+pub mod viewer;

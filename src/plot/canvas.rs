@@ -1,8 +1,10 @@
 //! Lines, areas and text on a white picture.
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont};
-use tiny_skia::{Color, Paint, PathBuilder, Pixmap, PremultipliedColorU8, Stroke, Transform};
+use tiny_skia::{
+    Color, FillRule, Paint, PathBuilder, Pixmap, PremultipliedColorU8, Rect, Stroke, StrokeDash, Transform,
+};
 
-use super::colour::{Rgb, WHITE};
+use super::colour::{BLACK, Rgb, WHITE};
 
 /// Dots of an inch.
 const DPI: f32 = 200.;
@@ -52,12 +54,38 @@ impl Canvas {
 
     /// A line through points.
     pub fn line(&mut self, points: &[[f32; 2]], width: f32, colour: Rgb) {
+        self.stroke(points, width, colour, None);
+    }
+
+    /// A line of dashes.
+    pub fn dashes(&mut self, points: &[[f32; 2]], width: f32, colour: Rgb) {
+        self.stroke(points, width, colour, StrokeDash::new(vec![pixels(4.), pixels(3.)], 0.));
+    }
+
+    /// A disc that lets through what is below it; `opacity` is 0-1.
+    pub fn disc(&mut self, point: [f32; 2], radius: f32, [r, g, b]: Rgb, opacity: f32) {
+        let [x, y] = point.map(pixels);
+        let Some(path) = PathBuilder::from_circle(x, y, pixels(radius)) else { return };
+        let mut paint = Paint { anti_alias: true, ..Paint::default() };
+        paint.set_color(Color::from_rgba8(r, g, b, (255. * opacity.clamp(0., 1.)).round() as u8));
+        self.pixels.fill_path(&path, &paint, FillRule::Winding, Transform::identity(), None);
+    }
+
+    /// A rectangle in one colour.
+    pub fn area(&mut self, corner: [f32; 2], size: [f32; 2], colour: Rgb) {
+        let ([x, y], [width, height]) = (corner.map(pixels), size.map(pixels));
+        if let Some(area) = Rect::from_xywh(x, y, width, height) {
+            self.pixels.fill_rect(area, &paint(colour), Transform::identity(), None);
+        }
+    }
+
+    fn stroke(&mut self, points: &[[f32; 2]], width: f32, colour: Rgb, dash: Option<StrokeDash>) {
         let mut path = PathBuilder::new();
         for (i, p) in points.iter().enumerate() {
             let [x, y] = p.map(pixels);
             if i == 0 { path.move_to(x, y) } else { path.line_to(x, y) }
         }
-        let stroke = Stroke { width: pixels(width), ..Stroke::default() };
+        let stroke = Stroke { width: pixels(width), dash, ..Stroke::default() };
         if let Some(path) = path.finish() {
             self.pixels.stroke_path(&path, &paint(colour), &stroke, Transform::identity(), None);
         }
@@ -88,6 +116,11 @@ impl Canvas {
 
     /// A black text of `size` points at a point.
     pub fn text(&mut self, text: &str, point: [f32; 2], size: f32, anchor: Anchor) {
+        self.text_in(BLACK, text, point, size, anchor);
+    }
+
+    /// The same in a colour.
+    pub fn text_in(&mut self, colour: Rgb, text: &str, point: [f32; 2], size: f32, anchor: Anchor) {
         let scale = PxScale::from(pixels(size));
         let font = self.font.clone();
         let scaled = font.as_scaled(scale);
@@ -111,20 +144,22 @@ impl Canvas {
             outline.draw(|u, v, coverage| {
                 let (u, v) = (corner.x + u as f32, corner.y + v as f32);
                 let (u, v) = if anchor == Anchor::Upwards { (v, -u) } else { (u, v) };
-                self.darken(x + u, y + v, coverage);
+                self.ink(x + u, y + v, colour, coverage);
             });
         }
     }
 
-    /// Makes a pixel black by a part.
-    fn darken(&mut self, x: f32, y: f32, part: f32) {
+    /// Gives a pixel a colour by a part.
+    fn ink(&mut self, x: f32, y: f32, colour: Rgb, part: f32) {
         let (x, y, stride) = (x.round(), y.round(), self.pixels.width());
         if x < 0. || y < 0. || x >= stride as f32 || y >= self.pixels.height() as f32 {
             return;
         }
         let pixel = &mut self.pixels.pixels_mut()[(y as u32 * stride + x as u32) as usize];
-        let darker = |v: u8| (f32::from(v) * (1. - part.clamp(0., 1.))).round() as u8;
-        let (r, g, b) = (darker(pixel.red()), darker(pixel.green()), darker(pixel.blue()));
+        let part = part.clamp(0., 1.);
+        let mixed = |old: u8, new: u8| (f32::from(old) * (1. - part) + f32::from(new) * part).round() as u8;
+        let [r, g, b] = colour;
+        let (r, g, b) = (mixed(pixel.red(), r), mixed(pixel.green(), g), mixed(pixel.blue(), b));
         if let Some(new) = PremultipliedColorU8::from_rgba(r, g, b, 255) {
             *pixel = new;
         }

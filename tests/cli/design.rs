@@ -114,7 +114,7 @@ fn parts_batches_and_threads_change_no_byte() {
     );
     let one = place.results("one");
     let mut names: Vec<PathBuf> = (0..7).map(|i| format!("{SAMPLES}/crop_sample_{i}.cif").into()).collect();
-    names.push("design_outputs/crop/summary.csv".into());
+    names.extend(["report.html", "summary.csv"].map(|name| format!("design_outputs/crop/{name}").into()));
     names.sort();
     assert_eq!(one.keys().cloned().collect::<Vec<_>>(), names);
     let bytes = |i: usize| &one[Path::new(&format!("{SAMPLES}/crop_sample_{i}.cif"))];

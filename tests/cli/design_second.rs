@@ -128,6 +128,9 @@ fn designs_that_pass_the_second_filter_are_ranked_by_it() {
     assert_eq!(copied, fs::read(place.path().join(second(1, "_final.cif"))).unwrap());
     assert!(outputs.join("passing-AF2-IG-easy/rank_1.cif").is_file());
     assert!(!outputs.join("passing-AF2-IG-easy/rank_2.cif").exists());
+    let page = fs::read_to_string(outputs.join("report.html")).unwrap();
+    assert!(page.contains("passing-Protenix-basic/rank_2.cif") && page.contains("Protenix ipTM of binder"));
+    assert!(page.contains("<dt>pass all filters</dt><dd>1 "), "one passes both");
     // Three are enough for --stop-after 1, which wants designs that pass both.
     let said = text(&place.succeed(&format!("{run} --stop-after 1 --out out")).stderr);
     assert!(said.contains("crop, seed 42: 1 designs pass"), "{said}");

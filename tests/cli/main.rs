@@ -9,6 +9,7 @@ mod common;
 mod demo;
 mod design;
 mod design_check;
+mod design_report;
 mod design_second;
 mod esm3;
 mod esm3_runs;

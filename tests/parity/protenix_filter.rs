@@ -224,7 +224,9 @@ fn steps_are_the_official_ones() -> Result<()> {
         for (step, chains, settings, seed) in steps {
             let official = Official::open(step)?;
             same_features(step, chains, &official.features)?;
-            let got = filter.predict_features(official.features.clone(), None, settings, seed, &mut |_| {})?;
+            let got = filter.predict_features(official.features.clone(), None, settings, seed, &mut |_| {
+                ControlFlow::Continue(())
+            })?;
             official.check(&got)?;
         }
         Ok(())
@@ -248,11 +250,14 @@ fn a_target_of_two_chains_is_given() -> Result<()> {
             KnownChain { chain, representatives }
         };
         let target: Vec<KnownChain> = chains.into_iter().map(known).collect();
-        let got = filter.predict_with_target(&target, &binder, Settings::FILTER, 101, &mut |_| {})?;
+        let got =
+            filter.predict_with_target(&target, &binder, Settings::FILTER, 101, &mut |_| ControlFlow::Continue(()))?;
         let mut same = got.features.clone();
         same.ref_pos.clone_from(&features.ref_pos);
         same.msa = features.msa.clone();
         ensure!(same == *features, "the same features but for conformers");
-        official.check(&filter.predict_features(features.clone(), Some(given), Settings::FILTER, 101, &mut |_| {})?)
+        official.check(&filter.predict_features(features.clone(), Some(given), Settings::FILTER, 101, &mut |_| {
+            ControlFlow::Continue(())
+        })?)
     })
 }

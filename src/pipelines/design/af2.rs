@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::complex::{cas, cif_of_chains, known, known_chains, positions};
+use super::complex::{cas, cif_of_chains, file_id, known, known_chains, positions};
 use super::place::Place;
 use super::sequences::sequence_of;
 use super::stage::{Made, Stage};
@@ -33,7 +33,7 @@ pub const ALONE: &str = "_monomer.cif";
 /// Passes after the first.
 pub const N_RECYCLE: usize = 3;
 /// What errors are fractions of, in Å.
-const LARGEST_ERROR: f64 = 31.;
+pub const LARGEST_ERROR: f64 = 31.;
 
 /// The stage of one task and seed.
 pub struct Af2Stage<'a> {
@@ -141,7 +141,7 @@ impl Af2Stage<'_> {
 
     /// Ids of the chains that have letters, as in the files of the backbones.
     fn chain_ids(&self) -> Vec<String> {
-        known(self.structure).iter().map(|&i| format!("{}0", self.structure.chains[i].id)).collect()
+        known(self.structure).iter().map(|&i| file_id(&self.structure.chains[i])).collect()
     }
 }
 

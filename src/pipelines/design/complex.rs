@@ -3,7 +3,7 @@ use crate::chem::atom_layout::{ATOM37, CA};
 use crate::chem::restype::{CODES, GLY, UNKNOWN};
 use crate::features::af2::N_ATOM37;
 use crate::features::af2::design::KnownChain;
-use crate::features::pxdesign::{DESIGNED, DESIGNED_CODE, DesignStructure};
+use crate::features::pxdesign::{DESIGNED, DESIGNED_CODE, DesignChain, DesignStructure};
 use crate::geometry::Vec3;
 use crate::io::complex::{Site, format};
 use crate::io::coordinates;
@@ -12,9 +12,14 @@ use crate::pipelines::protenix::filter::Predicted;
 /// What stands behind the name of a sample in the file's data block, as in PXDesign's files.
 const BLOCK: &str = "predicted_by_protenix";
 
+/// Id of a chain in files.
+pub fn file_id(chain: &DesignChain) -> String {
+    format!("{}0", chain.id)
+}
+
 /// mmCIF of sample `name` of a task, with its atoms at `positions`, Å.
 pub fn cif(task: &str, name: &str, structure: &DesignStructure, positions: &[[f32; 3]]) -> String {
-    let ids: Vec<String> = structure.chains.iter().map(|chain| format!("{}0", chain.id)).collect();
+    let ids: Vec<String> = structure.chains.iter().map(file_id).collect();
     let sites: Vec<Site<'_>> = structure
         .atoms
         .iter()

@@ -1,11 +1,12 @@
 //! Ranking of what there is of a run: `summary.csv` and copies of the structures, in one folder. Samples stay where they are.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::complex::named;
 use super::place::{self, Place};
+use super::report::{self, Scored};
 use super::survey::{Sample, Survey, below, tasks};
 use super::{DesignError, af2, second, sequences};
 use crate::chem::restype::amino_acid;
@@ -37,11 +38,7 @@ impl Merged {
 
     /// Numbers of the samples that are missing, by seed and stage.
     pub fn missing(&self) -> Vec<(u32, &'static str, Vec<usize>)> {
-        let mut all: BTreeMap<(u32, &'static str), Vec<usize>> = BTreeMap::new();
-        for (sample, stage) in &self.survey.missing {
-            all.entry((sample.place.seed(), stage)).or_default().push(sample.number);
-        }
-        all.into_iter().map(|((seed, stage), numbers)| (seed, stage, numbers)).collect()
+        self.survey.missing_by_stage()
     }
 
     /// The same as JSON.
@@ -76,21 +73,23 @@ fn one(folders: &[PathBuf], task: &str) -> Result<Merged, DesignError> {
     let mut survey = Survey::new(folders, task)?;
     let out = place::outputs(&folders[0], task);
     let summary = out.join("summary.csv");
-    let (table, n_passing) = if survey.settings.sections.contains_key(af2::NAME) {
+    let (table, scored) = if survey.settings.sections.contains_key(af2::NAME) {
         let rows = rows(&mut survey);
-        let ranking = ranking(survey.second());
+        let second = survey.second();
+        let ranking = Ranking::by(second);
         let all = survey.n_expected();
         let ranked = rank(&rows, ranking, Limits { most: all, least: all });
         let structures = copies(&survey, &rows, &ranked, &out)?;
-        let passing: Vec<bool> = ranked.iter().map(|place| place.passes(ranking)).collect();
-        let chosen = chosen(structures, members(&survey, &ranked, &passing));
+        let members = members(&survey, &ranked, ranking);
         store::write_shared(&out.join(INFO), &pretty(&info(&survey)))?;
-        (table_of(&rows, &ranked, &chosen, survey.second()), Some(passing.iter().filter(|passes| **passes).count()))
+        let table = table_of(&rows, &ranked, &chosen(structures, &members), second);
+        (table, Some(Scored { rows, ranked, members, second }))
     } else {
         (plain_table(&survey, &folders[0]), None)
     };
     store::write_shared(&summary, table.as_bytes())?;
-    Ok(Merged { survey, summary, n_passing })
+    report::write(&survey, scored.as_ref(), &folders[0], &out)?;
+    Ok(Merged { survey, summary, n_passing: scored.map(|scored| scored.n_passing()) })
 }
 
 /// Scores of the samples that are done; one whose files cannot be read is noted among those that failed.
@@ -124,11 +123,6 @@ fn row(task: &str, sample: &Sample, second: Option<SecondModel>) -> Result<Row, 
     })
 }
 
-/// The order of designs that were judged by AlphaFold2, and by a second network or not.
-fn ranking(second: Option<SecondModel>) -> Ranking {
-    if second.is_some() { Ranking::Extended } else { Ranking::Preview }
-}
-
 /// Designs of `samples` that pass every filter, of those whose filters are done.
 pub fn n_passing(
     task: &str,
@@ -138,7 +132,7 @@ pub fn n_passing(
 ) -> usize {
     let done = samples.filter_map(|number| row(task, &Sample { place: place.clone(), number }, second).ok());
     let rows: Vec<Row> = done.collect();
-    let (ranking, limits) = (ranking(second), Limits { most: rows.len(), least: rows.len() });
+    let (ranking, limits) = (Ranking::by(second), Limits { most: rows.len(), least: rows.len() });
     rank(&rows, ranking, limits).iter().filter(|place| place.passes(ranking)).count()
 }
 
@@ -207,8 +201,8 @@ fn copies(
 }
 
 /// Structure clusters of the designs that pass, in their order; nothing of the others.
-fn members(survey: &Survey, ranked: &[Ranked], passing: &[bool]) -> Vec<Option<Member>> {
-    let binders = ranked.iter().zip(passing).map(|(place, passes)| passes.then(|| binder(&survey.done[place.row])));
+fn members(survey: &Survey, ranked: &[Ranked], ranking: Ranking) -> Vec<Option<Member>> {
+    let binders = ranked.iter().map(|place| place.passes(ranking).then(|| binder(&survey.done[place.row])));
     let binders: Vec<Option<Vec<Vec3>>> = binders.map(Option::flatten).collect();
     let known: Vec<Vec<Vec3>> = binders.iter().flatten().cloned().collect();
     let mut found = clusters(&known, THRESHOLD).into_iter();
@@ -224,9 +218,9 @@ fn binder(sample: &Sample) -> Option<Vec<Vec3>> {
 }
 
 /// What the table tells of each design beside its scores.
-fn chosen(structures: Vec<(&'static str, String)>, members: Vec<Option<Member>>) -> Vec<Chosen> {
+fn chosen(structures: Vec<(&'static str, String)>, members: &[Option<Member>]) -> Vec<Chosen> {
     let all = structures.into_iter().zip(members).map(|((kind, path), member)| {
-        let cluster = member.map(|member| (member.cluster, member.representative));
+        let cluster = member.as_ref().map(|member| (member.cluster, member.representative));
         Chosen { kind: kind.to_owned(), path, cluster }
     });
     all.collect()

@@ -7,6 +7,7 @@ pub mod complex;
 pub mod merge;
 pub mod network;
 pub mod place;
+pub mod report;
 pub mod run;
 pub mod second;
 pub mod sequences;

@@ -17,7 +17,7 @@ use super::sequences::{self, SequenceStage};
 use super::settings::Settings;
 use super::stage::{self, Tally};
 use super::survey::{STAGES, StageFile};
-use super::{DesignError, causes, complex, second};
+use super::{DesignError, causes, complex, report, second};
 use crate::device::DeviceChoice;
 use crate::features::noise::TorchGenerator;
 use crate::features::pxdesign::{DesignFeatures, DesignStructure, featurise};
@@ -291,6 +291,7 @@ impl Run<'_> {
                 sections.insert(second.model.name().to_owned(), second_settings(second, target));
             }
         }
+        sections.insert(report::TARGET.to_owned(), report::target(structure));
         Ok(Settings {
             task: task.name.clone(),
             n_sample: plan.n_sample,

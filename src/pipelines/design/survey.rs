@@ -1,4 +1,5 @@
 //! What there is of a run: which samples are done, which have failed and which are missing, in one folder or in several.
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,15 @@ impl Survey {
     /// Samples that the run is to have.
     pub fn n_expected(&self) -> usize {
         self.settings.n_sample * self.settings.seeds.len()
+    }
+
+    /// Numbers of the samples that are missing, by seed and stage.
+    pub fn missing_by_stage(&self) -> Vec<(u32, &'static str, Vec<usize>)> {
+        let mut all: BTreeMap<(u32, &'static str), Vec<usize>> = BTreeMap::new();
+        for (sample, stage) in &self.missing {
+            all.entry((sample.place.seed(), stage)).or_default().push(sample.number);
+        }
+        all.into_iter().map(|((seed, stage), numbers)| (seed, stage, numbers)).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //! `pre_filter_extended`). Unlike there, a number that is missing fails its filter.
 use std::cmp::Ordering;
 
-use super::{FirstScores, Row, SecondScores};
+use super::{FirstScores, Row, SecondModel, SecondScores};
 
 /// Which filters a design passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +24,13 @@ pub enum Ranking {
     Preview,
     /// AlphaFold2 and a network of AlphaFold3's family.
     Extended,
+}
+
+impl Ranking {
+    /// Of designs that were judged by AlphaFold2, and by a second network or not.
+    pub fn by(second: Option<SecondModel>) -> Self {
+        if second.is_some() { Self::Extended } else { Self::Preview }
+    }
 }
 
 /// How many designs are returned.
@@ -60,8 +67,32 @@ impl Ranked {
     }
 }
 
+/// AF2-IG-easy: pLDDT of the binder in the complex is above this, 0-1.
+pub const EASY_PLDDT: f64 = 0.8;
+/// Its ipTM is above this.
+pub const EASY_IPTM: f64 = 0.5;
+/// Its aligned error between binder and target is below this, in 31 Å.
+pub const EASY_I_PAE: f64 = 0.35;
+/// The binder alone is nearer to the binder in the complex than this, Å.
+pub const EASY_BOUND_UNBOUND_RMSD: f64 = 3.5;
+/// AF2-IG: pLDDT of the binder in the complex is above this, 0-1.
+pub const FIRST_PLDDT: f64 = 0.9;
+/// Its aligned error between binder and target is below this, Å.
+pub const FIRST_I_PAE: f64 = 7.;
+/// The binder alone is nearer to the design than this, Å.
+pub const FIRST_BINDER_RMSD: f64 = 1.5;
+/// The second filter, both thresholds: the complex is nearer to the design than this, Å.
+pub const SECOND_RMSD: f64 = 2.5;
+/// The lower thresholds of the second filter: ipTM of the binder is above this.
+pub const BASIC_IPTM_BINDER: f64 = 0.8;
+/// And pTM of the binder above this.
+pub const BASIC_PTM_BINDER: f64 = 0.8;
+/// The second filter: ipTM of the binder is above this.
+pub const SECOND_IPTM_BINDER: f64 = 0.85;
+/// And pTM of the binder above this.
+pub const SECOND_PTM_BINDER: f64 = 0.88;
 /// Complexes nearer to the design than this are better, Å.
-const NEAR: f64 = 4.;
+pub const NEAR: f64 = 4.;
 
 impl Flags {
     /// Of a design.
@@ -73,8 +104,11 @@ impl Flags {
 }
 
 fn of_first(s: &FirstScores) -> (bool, bool) {
-    let easy = s.plddt > 0.8 && s.iptm > 0.5 && s.i_pae < 0.35 && s.bound_unbound_rmsd < 3.5;
-    (easy, s.plddt > 0.9 && s.unscaled_i_pae < 7. && s.binder_rmsd < 1.5)
+    let easy = s.plddt > EASY_PLDDT
+        && s.iptm > EASY_IPTM
+        && s.i_pae < EASY_I_PAE
+        && s.bound_unbound_rmsd < EASY_BOUND_UNBOUND_RMSD;
+    (easy, s.plddt > FIRST_PLDDT && s.unscaled_i_pae < FIRST_I_PAE && s.binder_rmsd < FIRST_BINDER_RMSD)
 }
 
 /// Does a design pass the second filter, or at least its lower thresholds?
@@ -84,8 +118,9 @@ pub fn passes_second(s: &SecondScores) -> bool {
 }
 
 fn of_second(s: &SecondScores) -> (bool, bool) {
-    let near = s.rmsd < 2.5;
-    (near && s.iptm_binder > 0.8 && s.ptm_binder > 0.8, near && s.iptm_binder > 0.85 && s.ptm_binder > 0.88)
+    let near = s.rmsd < SECOND_RMSD;
+    let above = |iptm, ptm| near && s.iptm_binder > iptm && s.ptm_binder > ptm;
+    (above(BASIC_IPTM_BINDER, BASIC_PTM_BINDER), above(SECOND_IPTM_BINDER, SECOND_PTM_BINDER))
 }
 
 /// The order of designs.

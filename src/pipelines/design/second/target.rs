@@ -11,7 +11,7 @@ use crate::features::protenix::{ChainAlignments, ProteinChain};
 use crate::features::pxdesign::DesignStructure;
 use crate::geometry::Vec3;
 use crate::models::af3::cost::Sizes;
-use crate::pipelines::design::complex::{cas, known};
+use crate::pipelines::design::complex::{cas, file_id, known};
 use crate::pipelines::protenix::filter::{KnownChain, Predicted, Settings};
 use crate::query::pxdesign::{TargetChain, Task};
 use crate::score::design::rmsd::{ChainCas, anchored, superposed};
@@ -41,7 +41,7 @@ pub struct Part {
 impl Target {
     /// Of a task; `None`: no chain of it is a protein.
     pub fn new(task: &Task, structure: &DesignStructure) -> Option<Self> {
-        let ids: Vec<String> = structure.chains.iter().map(|chain| format!("{}0", chain.id)).collect();
+        let ids: Vec<String> = structure.chains.iter().map(file_id).collect();
         let binder = structure.binder();
         let proteins: Vec<usize> = known(structure).into_iter().filter(|&chain| chain != binder).collect();
         let chains = proteins.iter().enumerate().map(|(entity, &at)| {

@@ -4,6 +4,7 @@ pub mod af2;
 pub mod backbones;
 pub mod check;
 pub mod complex;
+mod job;
 pub mod merge;
 pub mod network;
 pub mod place;

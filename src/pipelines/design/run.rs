@@ -1,39 +1,34 @@
 //! The whole of `fold design`: tasks one after the other, of each every seed, of each the stages in their order.
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::af2::{self, Af2Stage};
-use super::backbones::{self, BackboneStage};
+use super::job::Job;
 use super::merge::n_passing;
-use super::network::{Conditioned, Network, batch, peak};
+use super::network::{Network, batch, peak};
 use super::place::{OUTPUTS, Place};
-use super::second::{Network as SecondNetwork, NetworkFile, Runner, SecondFilter, SecondStage, Target};
-use super::sequences::{self, SequenceStage};
+use super::second::{SecondFilter, Target};
 use super::settings::Settings;
-use super::stage::{self, Tally};
+use super::stage::Tally;
 use super::survey::{STAGES, StageFile};
-use super::{DesignError, causes, complex, report, second};
+use super::{DesignError, af2, backbones, complex, report, sequences};
 use crate::device::DeviceChoice;
 use crate::features::noise::TorchGenerator;
 use crate::features::pxdesign::{DesignFeatures, DesignStructure, featurise};
-use crate::models::mpnn::ProteinMpnn;
 use crate::models::mpnn::binder::TEMPERATURE;
 use crate::models::pxdesign::sample::StepScale;
-use crate::pipelines::af2::filter::{Filter, peak as filter_peak};
+use crate::pipelines::af2::filter::peak as filter_peak;
 use crate::pipelines::af2::parameters::ParameterFile;
 use crate::pipelines::progress::Progress;
-use crate::pipelines::protenix::filter::{FilterError as SecondError, Settings as SecondSettings};
+use crate::pipelines::protenix::filter::Settings as SecondSettings;
 use crate::pipelines::shard::Shard;
 use crate::pipelines::stop::Stop;
 use crate::pipelines::store::{self, StoreError};
 use crate::query::pxdesign::Task;
-use crate::score::design::rank::passes_second;
-use crate::score::design::{SecondModel, rounded};
+use crate::score::design::SecondModel;
 use crate::weights::Weights;
 
 /// A design with every option resolved.
@@ -98,9 +93,9 @@ pub struct Outcome {
 }
 
 /// What all tasks share.
-struct Run<'a> {
-    plan: &'a Plan,
-    network: Network,
+pub(super) struct Run<'a> {
+    pub plan: &'a Plan,
+    pub network: Network,
 }
 
 /// Runs a plan. A task that fails is named in the outcome, and the others go on.
@@ -302,165 +297,8 @@ impl Run<'_> {
     }
 }
 
-/// One task in a run.
-struct Job<'a> {
-    run: &'a Run<'a>,
-    task: &'a Task,
-    structure: &'a DesignStructure,
-    /// For the second filter.
-    target: Option<&'a Target>,
-    /// Backbones at a time.
-    batch: usize,
-}
-
-impl Job<'_> {
-    /// All stages of some samples.
-    fn round(&self, place: &Place, samples: &[usize], progress: &mut dyn Progress) -> Result<Tally, DesignError> {
-        let mut tally = self.backbones(place, samples, progress)?;
-        let Some(filters) = &self.run.plan.filters else { return Ok(tally) };
-        let stages = stages(Some(filters));
-        for (before, next) in stages.iter().zip(&stages[1..]) {
-            if tally.stopped.is_some() {
-                break;
-            }
-            let ready: Vec<usize> =
-                samples.iter().copied().filter(|&sample| (before.1)(place, sample).is_file()).collect();
-            let of_stage = if ready.iter().all(|&sample| (next.1)(place, sample).is_file()) {
-                Tally { done: ready.len(), ..Tally::default() }
-            } else {
-                match (next.0, &filters.second, self.target) {
-                    (sequences::NAME, ..) => self.sequences(filters, place, &ready, progress)?,
-                    (af2::NAME, ..) => self.af2(filters, place, &ready, progress)?,
-                    (_, Some(second), Some(target)) => self.second(second, target, place, &ready, progress)?,
-                    _ => Tally::default(),
-                }
-            };
-            tally = Tally { done: of_stage.done, failed: tally.failed + of_stage.failed, stopped: of_stage.stopped };
-        }
-        Ok(tally)
-    }
-
-    fn sequences(
-        &self,
-        filters: &Filters,
-        place: &Place,
-        samples: &[usize],
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        let model = load_mpnn(&filters.mpnn)?;
-        let mut stage = SequenceStage { model: &model, structure: self.structure, place };
-        stage::run(&mut stage, place, samples, &self.run.plan.stop, progress)
-    }
-
-    fn af2(
-        &self,
-        filters: &Filters,
-        place: &Place,
-        samples: &[usize],
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        progress.stage(&format!("{}: loading {}", place.task(), filters.af2.release));
-        let model = filters.af2.load(&self.run.network.device)?;
-        let filter = Filter::new(&model, af2::N_RECYCLE).map_err(|e| DesignError::Usage(e.to_string()))?;
-        let mut stage = Af2Stage { filter, config: &filters.af2.config, structure: self.structure, place };
-        stage::run(&mut stage, place, samples, &self.run.plan.stop, progress)
-    }
-
-    fn second(
-        &self,
-        second: &SecondFilter,
-        target: &Target,
-        place: &Place,
-        samples: &[usize],
-        progress: &mut dyn Progress,
-    ) -> Result<Tally, DesignError> {
-        let plan = self.run.plan;
-        let device = &self.run.network.device;
-        let mut file = &second.network;
-        let loading = |file: &NetworkFile, progress: &mut dyn Progress| {
-            progress.stage(&format!("{}: loading {}", place.task(), file.model));
-            SecondNetwork::load(file, device)
-        };
-        let mut loaded = None;
-        let mut alone = None;
-        if let Some(with) = &second.with_target {
-            let found = match second::known_alone(second.model, place, 0..plan.n_sample) {
-                Some(found) => found,
-                None => {
-                    let network = loaded.insert(loading(file, progress)?);
-                    progress.stage(&format!("{}: {}, target alone", place.task(), second.model.title()));
-                    let runner = Runner { network, device, folder: place.folder() };
-                    let watch = &mut |_| match plan.stop.asked() {
-                        Some(_) => ControlFlow::Break(()),
-                        None => ControlFlow::Continue(()),
-                    };
-                    match second::target_alone(runner, target, place.seed().into(), watch) {
-                        Ok(found) => rounded(found, 2),
-                        Err(SecondError::Stopped) => {
-                            return Ok(Tally { stopped: plan.stop.asked(), ..Tally::default() });
-                        }
-                        Err(SecondError::Predict(error)) => return Err(error.into()),
-                        Err(error) => {
-                            let problem = format!("the target alone: {}", causes(&error));
-                            return Err(DesignError::Task { task: self.task.name.clone(), problem });
-                        }
-                    }
-                }
-            };
-            alone = Some(found);
-            // What cannot be measured is not near.
-            if found.is_nan() || found >= with.from {
-                progress.note(&format!(
-                    "{}, seed {}: the target alone is {found} Å from its structure, {} is given it",
-                    place.task(),
-                    place.seed(),
-                    with.network.model
-                ));
-                (file, loaded) = (&with.network, None);
-            }
-        }
-        let network = match loaded {
-            Some(network) => network,
-            None => loading(file, progress)?,
-        };
-        let mut stage = SecondStage {
-            model: second.model,
-            runner: Runner { network: &network, device, folder: place.folder() },
-            gives_target: !std::ptr::eq(file, &second.network),
-            file,
-            target,
-            alone,
-            keeps: passes_second,
-            structure: self.structure,
-            place,
-        };
-        stage::run(&mut stage, place, samples, &plan.stop, progress)
-    }
-
-    /// The backbones of one seed.
-    fn backbones(&self, place: &Place, samples: &[usize], progress: &mut dyn Progress) -> Result<Tally, DesignError> {
-        if samples.iter().all(|&sample| place.backbone(sample).is_file()) {
-            return Ok(Tally { done: samples.len(), ..Tally::default() });
-        }
-        let Run { plan, network } = self.run;
-        progress.stage(&format!("{}: target", self.task.name));
-        let (features, _) = features(self.task, place.seed());
-        let model = &network.model;
-        let tensors = model.batch(&features, &network.device)?;
-        let conditioned = Conditioned {
-            diffusion: model.condition(&features, &tensors)?,
-            structure: self.structure,
-            schedule: network.schedule(plan.n_step, plan.step_scale),
-            seed: place.seed(),
-        };
-        crate::ops::release_scratch();
-        let mut stage = BackboneStage { backbones: &conditioned, place, batch: self.batch };
-        stage::run(&mut stage, place, samples, &plan.stop, progress)
-    }
-}
-
 /// The stages of a run, in their order.
-fn stages(filters: Option<&Filters>) -> Vec<(&'static str, StageFile)> {
+pub(super) fn stages(filters: Option<&Filters>) -> Vec<(&'static str, StageFile)> {
     let is_wanted = |name: &str| match filters {
         None => name == backbones::NAME,
         Some(filters) => {
@@ -521,12 +359,6 @@ fn second_settings(second: &SecondFilter, target: &Target) -> Value {
     section
 }
 
-/// ProteinMPNN over a converted file.
-fn load_mpnn(path: &Path) -> Result<ProteinMpnn, DesignError> {
-    let weights = Weights::open(path, &Device::Cpu)?;
-    Ok(ProteinMpnn::load(&weights.config()?, &weights)?)
-}
-
 /// What the sequences depend on.
 fn mpnn_settings(path: &Path) -> Result<Value, DesignError> {
     let weights = Weights::open(path, &Device::Cpu)?;
@@ -567,6 +399,6 @@ fn seen(structure: &DesignStructure) -> Vec<[f32; 3]> {
 }
 
 /// Features of a task; the reference conformers are moved by a stream that the seed alone says.
-fn features(task: &Task, seed: u32) -> (DesignFeatures, DesignStructure) {
+pub(super) fn features(task: &Task, seed: u32) -> (DesignFeatures, DesignStructure) {
     featurise(task, &mut TorchGenerator::of_task(seed))
 }

@@ -188,13 +188,15 @@ impl Run<'_> {
     fn peaks(&self, structure: &DesignStructure, target: Option<&Target>) -> Vec<(String, u64)> {
         let Some(filters) = &self.plan.filters else { return Vec::new() };
         let n_res = structure.residues.len();
-        let mut peaks = vec![("AlphaFold2".to_owned(), filter_peak(&filters.af2, n_res))];
+        // PXDesign's weights stay where they are meanwhile.
+        let held = self.network.weight_bytes;
+        let mut peaks = vec![("AlphaFold2".to_owned(), held + filter_peak(&filters.af2, n_res))];
         if let (Some(second), Some(target)) = (&filters.second, target) {
             let binder = structure.binder();
             let sizes = target.sizes(structure.residues.iter().filter(|residue| residue.chain == binder).count());
             let files = [Some(&second.network), second.with_target.as_ref().map(|with| &with.network)];
             let most = files.iter().flatten().map(|file| file.peak(&sizes, target.n_row(), &self.network.device)).max();
-            peaks.push((second.model.title().to_owned(), most.unwrap_or_default()));
+            peaks.push((second.model.title().to_owned(), held + most.unwrap_or_default()));
         }
         peaks
     }

@@ -354,7 +354,8 @@ fn the_example_runs() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let of_example =
         |line: &&str| line.starts_with("fold ") && (line.contains("fixtures/af2") || line.contains("peptides.fasta"));
-    let commands: Vec<&str> = readme.lines().filter(of_example).collect();
+    let section = readme.split("\n## AlphaFold2\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let commands: Vec<&str> = section.lines().filter(of_example).collect();
     assert_eq!(commands.len(), 2);
     for command in commands {
         let words = command.split_whitespace().skip(1).map(|word| match word.split_once('/') {

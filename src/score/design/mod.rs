@@ -123,7 +123,7 @@ pub fn rounded(value: f64, places: i32) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A design that passes every filter.

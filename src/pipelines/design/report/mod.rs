@@ -274,44 +274,16 @@ mod tests {
     use crate::pipelines::design::place::Place;
     use crate::pipelines::design::settings::Settings;
     use crate::score::design::rank::{Limits, rank};
+    use crate::score::design::tests::row;
     use crate::score::design::{FirstScores, SecondScores};
 
     /// Designs of six kinds in turn: passing all, AF2-IG alone, easy alone, the second filter's lower thresholds alone, without a second
     /// filter, and without any number.
     pub fn rows(n: usize) -> Vec<Row> {
-        let good = FirstScores {
-            plddt: 0.95,
-            ptm: 0.8,
-            iptm: 0.8,
-            pae: 0.1,
-            i_pae: 0.15,
-            unscaled_i_pae: 4.65,
-            monomer_plddt: 0.9,
-            monomer_ptm: 0.8,
-            monomer_pae: 0.1,
-            bound_unbound_rmsd: 0.5,
-            binder_rmsd: 0.6,
-            complex_rmsd: 1.5,
-        };
-        let second = SecondScores {
-            plddt: 91.5,
-            ptm_binder: 0.9,
-            ptm_target: 0.8,
-            iptm: 0.85,
-            ptm: 0.85,
-            iptm_binder: 0.9,
-            rmsd: 1.2,
-        };
+        let passing = row();
+        let (good, second) = (passing.first, passing.second.expect("a second filter"));
         let row = |k: usize| {
-            let sequence = "MKTV".to_owned();
-            let mut row = Row {
-                task: "t".to_owned(),
-                sequence,
-                first: good,
-                second: Some(second),
-                elements: [0.5, 0.25, 0.25],
-                rg: 11.5,
-            };
+            let mut row = Row { task: "t".to_owned(), ..passing.clone() };
             let far = SecondScores { rmsd: 9., ..second };
             match k % 6 {
                 0 => {}

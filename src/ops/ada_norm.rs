@@ -1,7 +1,8 @@
-//! Adaptive layer norm and the conditioned transition of the diffusion module: AF3 SI Alg. 25 and 26.
+//! Adaptive layer norm and the conditioned transition of the diffusion module: AF3 SI Alg. 25 and 26; and what its conditioned
+//! layers share.
 //!
 //! What depends on the conditioning alone is computed by `condition`, once for all samples or all steps that share it.
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use candle_nn::ops::sigmoid;
 
 use super::cpu::columns::Write;
@@ -118,13 +119,57 @@ pub struct ConditionedTransition {
     out: Linear,  // n_hidden -> c_a
 }
 
-/// The part of [`ConditionedTransition`] that depends on `s` alone.
+/// The part of a conditioned layer, `a += sigmoid(gate(s)) * layer(ada_norm(a, s))`, that depends on `s` alone.
 #[derive(Debug, Clone)]
-pub struct TransitionCondition {
+pub struct LayerCondition {
     /// Of its adaptive norm.
     pub norm: AdaCondition,
     /// `[b or 1, n, c_a]`, after the sigmoid.
     pub gate: Tensor,
+}
+
+/// The values of a [`LayerCondition`]: those for row `r` of `a` are of the `r % period`-th.
+pub(super) struct ConditionRows<'a> {
+    /// Gain and shift.
+    pub norm: Affine<'a>,
+    /// After the sigmoid.
+    pub gate: &'a [f32],
+    /// Rows.
+    pub period: usize,
+}
+
+impl LayerCondition {
+    /// Of `s` `[b or 1, n, c_s]`.
+    pub(super) fn new(norm: &AdaNorm, gate: &Linear, s: &Tensor) -> Result<Self> {
+        let [gate] = project(s, None, [gate])?;
+        Ok(Self { norm: norm.condition(s)?, gate: elementwise::sigmoid(&gate)? })
+    }
+
+    /// `new` in plain tensor operations.
+    pub(super) fn new_reference(norm: &AdaNorm, gate: &Linear, s: &Tensor) -> Result<Self> {
+        Ok(Self { norm: norm.condition_reference(s)?, gate: sigmoid(&gate.forward_reference(s)?)? })
+    }
+
+    /// Lets `f` change the values of `a` `[b, n, c]`, on the CPU.
+    pub(super) fn update(
+        &self,
+        a: &Tensor,
+        name: &'static str,
+        f: impl Fn(&mut [f32], ConditionRows) -> Result<()>,
+    ) -> Result<()> {
+        let c = a.dim(D::Minus1)?;
+        let [gain, shift, gate] = [&self.norm.gain, &self.norm.shift, &self.gate].map(|x| apart(x, a));
+        let (gain, shift, gate) = (gain?, shift?, gate?);
+        let (gain, shift, gate) = (Values::of(&gain)?, Values::of(&shift)?, Values::of(&gate)?);
+        update(a, name, |a| {
+            let period = self.norm.rows(a.len(), c)?;
+            if gate.len() != period * c {
+                candle_core::bail!("a gate of {} values for {period} rows of {c}", gate.len())
+            }
+            let norm = Affine { weight: Some(&gain), bias: Some(&shift), step: c };
+            f(a, ConditionRows { norm, gate: &gate, period })
+        })
+    }
 }
 
 impl ConditionedTransition {
@@ -145,13 +190,12 @@ impl ConditionedTransition {
     }
 
     /// `s` `[b or 1, n, c_s]` -> what it contributes.
-    pub fn condition(&self, s: &Tensor) -> Result<TransitionCondition> {
-        let [gate] = project(s, None, [&self.gate])?;
-        Ok(TransitionCondition { norm: self.ada_norm.condition(s)?, gate: elementwise::sigmoid(&gate)? })
+    pub fn condition(&self, s: &Tensor) -> Result<LayerCondition> {
+        LayerCondition::new(&self.ada_norm, &self.gate, s)
     }
 
     /// Updates `a` `[b, n, c_a]` in place.
-    pub fn add_with(&self, a: &Tensor, condition: &TransitionCondition) -> Result<()> {
+    pub fn add_with(&self, a: &Tensor, condition: &LayerCondition) -> Result<()> {
         if metal::served(a) {
             let n = self.ada_norm.apply(a, &condition.norm)?;
             let h = elementwise::silu_gate(&self.a.forward(&n)?, &self.b.forward(&n)?)?;
@@ -162,34 +206,25 @@ impl ConditionedTransition {
         }
         let c = self.out.n();
         expect_channels(a, c, "conditioned transition")?;
-        let [gain, shift, gate] = [&condition.norm.gain, &condition.norm.shift, &condition.gate].map(|x| apart(x, a));
-        let (gain, shift, gate) = (gain?, shift?, gate?);
-        let (gain, shift, gate) = (Values::of(&gain)?, Values::of(&shift)?, Values::of(&gate)?);
         let layers = dense::SwiGlu { a: self.a.layer()?, b: self.b.layer()?, out: self.out.layer()? };
-        update(a, "conditioned_transition", |a| {
-            let n = condition.norm.rows(a.len(), c)?;
-            if gate.len() != n * c {
-                candle_core::bail!("a gate of {} values for {n} rows of {c}", gate.len())
-            }
-            let affine = Affine { weight: Some(&gain), bias: Some(&shift), step: c };
+        condition.update(a, "conditioned_transition", |a, ConditionRows { norm, gate, period }| {
             let m = a.len() / c;
             let shared = Shared::new(a);
             // SAFETY: `swiglu` writes a row after it has read it, in the same task or when all are read.
-            let rows = unsafe { Rows::in_place(shared, c, Some((affine, n))) };
-            let target = Target { dst: shared, n: c, write: Write::Add, gate: Some((&gate, n)), mask: None };
+            let rows = unsafe { Rows::in_place(shared, c, Some((norm, period))) };
+            let target = Target { dst: shared, n: c, write: Write::Add, gate: Some((gate, period)), mask: None };
             dense::swiglu(Isa::best(), rows, m, layers, target);
             Ok(())
         })
     }
 
     /// `condition` in plain tensor operations.
-    pub fn condition_reference(&self, s: &Tensor) -> Result<TransitionCondition> {
-        let gate = sigmoid(&self.gate.forward_reference(s)?)?;
-        Ok(TransitionCondition { norm: self.ada_norm.condition_reference(s)?, gate })
+    pub fn condition_reference(&self, s: &Tensor) -> Result<LayerCondition> {
+        LayerCondition::new_reference(&self.ada_norm, &self.gate, s)
     }
 
     /// `add_with` in plain tensor operations.
-    pub fn add_with_reference(&self, a: &Tensor, condition: &TransitionCondition) -> Result<()> {
+    pub fn add_with_reference(&self, a: &Tensor, condition: &LayerCondition) -> Result<()> {
         let n = self.ada_norm.apply_reference(a, &condition.norm)?;
         let h = silu_gate_reference(&self.a.forward_reference(&n)?, &self.b.forward_reference(&n)?)?;
         gate_add_reference(a, &condition.gate, &self.out.forward_reference(&h)?)
@@ -197,11 +232,11 @@ impl ConditionedTransition {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ops::testing::{Noise, close, on_each_isa, same_change};
 
-    fn ada_norm(noise: &mut Noise, c_a: usize, c_s: usize) -> AdaNorm {
+    pub fn ada_norm(noise: &mut Noise, c_a: usize, c_s: usize) -> AdaNorm {
         let norm_s = noise.norm(c_s);
         AdaNorm {
             norm_a: Norm::plain(c_a),

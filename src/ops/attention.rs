@@ -103,27 +103,38 @@ pub fn attention(
     }
     let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
     let gate = gate.map(Tensor::contiguous).transpose()?;
+    let mut heads = vec![0.; b * n * c];
+    {
+        let values = (Values::of(&q)?, Values::of(&k)?, Values::of(&v)?);
+        let gate = gate.as_ref().map(Values::of).transpose()?;
+        let sizes = [b, n, m, n_head, c / n_head];
+        attend([&values.0, &values.1, &values.2], gate.as_deref(), biases, sizes, &mut heads)?;
+    }
+    Tensor::from_vec(heads, (b, n, c), q.device())
+}
+
+/// `attention` on the CPU, of the values of queries, keys and values; `sizes` are b, n, m, h and d.
+pub(super) fn attend(
+    [q, k, v]: [&[f32]; 3],
+    gate: Option<&[f32]>,
+    biases: &[&Tensor],
+    sizes: [usize; 5],
+    dst: &mut [f32],
+) -> Result<()> {
+    let [b, n, m, n_head, _] = sizes;
     let mut views = Vec::with_capacity(biases.len());
     for bias in biases {
         let view = bias.broadcast_as((b, n_head, n, m))?;
         let strides = view.stride();
         views.push(if strides[2] == 0 || strides[3] == 1 { view } else { view.contiguous()? });
     }
-    let mut values = vec![0.; b * n * c];
-    {
-        let arrays = views.iter().map(Values::strided).collect::<Result<Vec<_>>>()?;
-        let biases: Vec<_> = views
-            .iter()
-            .zip(&arrays)
-            .map(|(view, values)| cpu::attention::Bias { values, strides: [0, 1, 2, 3].map(|i| view.stride()[i]) })
-            .collect();
-        let (q, k, v) = (Values::of(&q)?, Values::of(&k)?, Values::of(&v)?);
-        let gate = gate.as_ref().map(Values::of).transpose()?;
-        let sizes = [b, n, m, n_head, c / n_head];
-        let core = cpu::attention::Attention { q: &q, k: &k, v: &v, biases: &biases, gate: gate.as_deref(), sizes };
-        core.run(Isa::best(), Shared::new(&mut values));
-    }
-    Tensor::from_vec(values, (b, n, c), q.device())
+    let arrays = views.iter().map(Values::strided).collect::<Result<Vec<_>>>()?;
+    let views = views.iter().zip(&arrays);
+    let biases: Vec<_> = views
+        .map(|(view, values)| cpu::attention::Bias { values, strides: [0, 1, 2, 3].map(|i| view.stride()[i]) })
+        .collect();
+    cpu::attention::Attention { q, k, v, biases: &biases, gate, sizes }.run(Isa::best(), Shared::new(dst));
+    Ok(())
 }
 
 /// `attention` in plain tensor operations.

@@ -5,6 +5,7 @@
 mod ada_norm;
 mod attention;
 mod check;
+mod conditioned_attention;
 mod cpu;
 mod elementwise;
 mod geometric_attention;
@@ -25,9 +26,10 @@ mod transition;
 mod triangle_attention;
 mod triangle_multiplication;
 
-pub use ada_norm::{AdaCondition, AdaNorm, ConditionedTransition, TransitionCondition};
+pub use ada_norm::{AdaCondition, AdaNorm, ConditionedTransition, LayerCondition};
 pub use attention::{Attention, attention, attention_reference, pair_bias, pair_bias_reference};
 pub use check::{Check, check};
+pub use conditioned_attention::ConditionedAttention;
 pub use cpu::scratch::release as release_scratch;
 pub use cpu::simd::{Isa, with_isa};
 pub use elementwise::{

@@ -160,7 +160,7 @@ pub fn predict(device: &Device) -> Result<(Vec<f32>, Duration), DoctorError> {
     let started = Instant::now();
     let batch = model.batch(&features, device)?;
     let mut noise = TorchGenerator::new(SEED.into());
-    let trunk = model.trunk(&batch, N_CYCLE, &mut noise, &mut |_| {}, &mut |_, _, _| Ok(()))?;
+    let trunk = model.trunk(&batch, N_CYCLE, &mut noise, &mut |_| Ok(()), &mut |_, _, _| Ok(()))?;
     let pair = model.diffusion.condition_pair(&batch, &trunk.z)?;
     let diffusion = model.diffusion.condition(&batch, &trunk.s_input, &trunk.s, pair)?;
     let positions = sample(&diffusion, &model.config.sampling, N_STEP, 1, &mut noise, &mut |_| Ok(()))?;

@@ -44,10 +44,10 @@ pub(super) enum Done {
 }
 
 impl Inference<'_> {
-    /// Runs it. `watch` is told of each part, `take` gets each wanted sample with its number.
+    /// Runs it. `watch` is told of each part and may end the run with an error; `take` gets each wanted sample with its number.
     pub fn run(
         &self,
-        watch: &mut dyn FnMut(Done),
+        watch: &mut dyn FnMut(Done) -> candle_core::Result<()>,
         take: &mut dyn FnMut(usize, &Scored<'_>) -> Result<(), PredictError>,
     ) -> Result<(), PredictError> {
         let (model, features) = (self.model, self.features);
@@ -63,11 +63,10 @@ impl Inference<'_> {
         let mut z = Some(Aside::put(z, self.folder)?);
         let diffusion = model.diffusion.condition(&batch, &s_input, &s, pair)?;
         ops::release_scratch();
-        watch(Done::Conditioning);
+        watch(Done::Conditioning)?;
         let sampling = &model.config.sampling;
         let positions = sample(&diffusion, sampling, self.n_step, self.n_sample, &mut noise, &mut |step| {
-            watch(Done::Step(step.index + 1));
-            Ok(())
+            watch(Done::Step(step.index + 1))
         })?;
         drop(diffusion);
         ops::release_scratch();
@@ -81,12 +80,12 @@ impl Inference<'_> {
                 let own = if last { z.take().map(Aside::take) } else { z.as_ref().map(Aside::copy) };
                 let Some(own) = own.transpose()? else { break };
                 let atoms = model.confidence.forward(&batch, &s_input, &s, &own, &centres)?;
-                watch(Done::Confidence(k + 1));
+                watch(Done::Confidence(k + 1))?;
                 take(k, &scorer.score(x, &atoms.plddt, &|rows| model.confidence.pair_logits(&own, rows))?)?;
             } else {
-                watch(Done::Confidence(k + 1));
+                watch(Done::Confidence(k + 1))?;
             }
-            watch(Done::Scored(k + 1));
+            watch(Done::Scored(k + 1))?;
         }
         Ok(())
     }

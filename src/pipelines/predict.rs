@@ -372,6 +372,7 @@ impl<'a> Run<'a> {
             let (stage, flop) = self.report(done, &cost);
             progress.stage(&format!("{label}: {stage}"));
             progress.advance(units(flop));
+            Ok(())
         };
         inference.run(watch, &mut |sample, result| {
             let files = SampleFiles { folder, name: &name, seed, sample };

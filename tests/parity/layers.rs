@@ -351,7 +351,7 @@ fn pairformer_block() -> Result<()> {
 fn pairformer_stack() -> Result<()> {
     with("pairformer_stack", |g, c, w| {
         let stack = Pairformer::load(c.c_s, c.c_z, c.pairformer, ENDING_BIAS, &w.at("pairformer"))?;
-        check_pairformer(g, |[s, z, mask, pair_mask]| stack.update(s, z, mask, pair_mask, &mut || {}))
+        check_pairformer(g, |[s, z, mask, pair_mask]| stack.update(s, z, mask, pair_mask, &mut || Ok(())))
     })
 }
 

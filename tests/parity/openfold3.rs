@@ -75,7 +75,7 @@ fn whole_model(folder: &Path, config: Config, weights: Weights) -> Result<()> {
 
     let mut noise = TorchGenerator::new(meta.seed);
     let mut cycles = 0;
-    let trunk = model.trunk(&batch, meta.n_cycle, &mut noise, &mut |_| {}, &mut |cycle, s, z| {
+    let trunk = model.trunk(&batch, meta.n_cycle, &mut noise, &mut |_| Ok(()), &mut |cycle, s, z| {
         cycles += 1;
         in_callback(trunk_file.check(&format!("c{cycle}.s"), s))?;
         in_callback(trunk_file.check(&format!("c{cycle}.z"), z))

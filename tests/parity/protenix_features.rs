@@ -1,5 +1,6 @@
 //! fixtures/protenix/regen.py: the features of five complexes, every array but the reference positions.
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use fold::features::af3::Af3Features;
@@ -35,13 +36,15 @@ pub fn add_chains(mut chains: Vec<ProteinChain>, entries: &Value, folder: &Path)
             chain.kept = crop.split(',').filter_map(span).flatten().collect();
         }
         if let Some(msa) = entry["msa"]["precomputed_msa_dir"].as_str() {
-            let read = |name: &str| -> Result<Option<a3m::Alignment>> {
+            let read = |name: &str| -> Result<Option<Arc<a3m::Alignment>>> {
                 let path = folder.join(msa).join(name);
                 if !path.is_file() {
                     return Ok(None);
                 }
                 let text = std::fs::read_to_string(path)?;
-                a3m::parse(&text, usize::MAX).map(Some).map_err(|faults| anyhow::anyhow!("{name}: {faults:?}"))
+                a3m::parse(&text, usize::MAX)
+                    .map(|a| Some(Arc::new(a)))
+                    .map_err(|faults| anyhow::anyhow!("{name}: {faults:?}"))
             };
             let main = read("non_pairing.a3m")?.context("non_pairing.a3m")?;
             chain.alignments = Some(ChainAlignments { main, pairing: read("pairing.a3m")? });

@@ -2,6 +2,8 @@
 //! family's features, with the conventions and the alignments of that program.
 mod msa;
 
+use std::sync::Arc;
+
 pub use msa::species;
 
 use super::af3::Af3Features;
@@ -20,9 +22,9 @@ const UNIFORM_STEPS: u32 = 1 << 24;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ChainAlignments {
     /// Its own homologues (`non_pairing.a3m`).
-    pub main: Alignment,
+    pub main: Arc<Alignment>,
     /// Rows to be paired by species (`pairing.a3m`); needed where chains of different sequences have alignments.
-    pub pairing: Option<Alignment>,
+    pub pairing: Option<Arc<Alignment>>,
 }
 
 /// A protein chain of a complex.
@@ -228,7 +230,10 @@ mod tests {
         let fault = featurise(&[short], &mut noise).expect_err("a residue too many").to_string();
         assert_eq!(fault, "chain 1: residue 4 of a sequence of 3");
         let aligned = |sequence: &str, entity| ProteinChain {
-            alignments: Some(ChainAlignments { main: Alignment::of_query("q", sequence.as_bytes()), pairing: None }),
+            alignments: Some(ChainAlignments {
+                main: Arc::new(Alignment::of_query("q", sequence.as_bytes())),
+                pairing: None,
+            }),
             ..ProteinChain::new(sequence.into(), entity)
         };
         let fault = featurise(&[aligned("GAG", 0), aligned("AG", 1)], &mut noise).expect_err("nothing to pair");

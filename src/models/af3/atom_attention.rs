@@ -11,7 +11,7 @@ use super::batch::{AtomFeatures, Batch};
 use super::config::{Config, TransformerConfig};
 use super::token_transformer::PairNorm;
 use crate::ops::{
-    AdaCondition, AdaNorm, Attention, ConditionedTransition, Linear, LocalAttention, Norm, TransitionCondition,
+    AdaCondition, AdaNorm, Attention, ConditionedTransition, LayerCondition, Linear, LocalAttention, Norm,
     add_in_place, gate_add, norm_linear, pair_bias, relu, sigmoid,
 };
 use crate::weights::Weights;
@@ -219,7 +219,7 @@ struct AtomBlockCondition {
     k: AdaCondition,
     out_gate: Tensor,
     bias: Tensor,
-    transition: TransitionCondition,
+    transition: LayerCondition,
 }
 
 impl AtomBlock {

@@ -137,7 +137,7 @@ impl ConfidenceHead {
 
     /// Runs the head's own Pairformer on `s` `[1, n, c_s]` and `z` `[1, n, n, c_z]`, in place.
     pub fn refine(&self, batch: &Batch, s: &Tensor, z: &Tensor) -> Result<()> {
-        self.pairformer.update(s, z, &batch.token_mask, &batch.pair_mask, &mut || {})
+        self.pairformer.update(s, z, &batch.token_mask, &batch.pair_mask, &mut || Ok(()))
     }
 
     /// The output layers on the head's `s` `[1, n, c_s]`.

@@ -114,19 +114,19 @@ impl Pairformer {
         Ok(Self { blocks: (0..config.n_block).map(block).collect::<Result<_>>()? })
     }
 
-    /// Updates `s` and `z` in place, calling `after_block` when a block is done.
+    /// Updates `s` and `z` in place; `after_block` is called when a block is done, and may end it with an error.
     pub fn update(
         &self,
         s: &Tensor,
         z: &Tensor,
         mask: &Tensor,
         pair_mask: &Tensor,
-        after_block: &mut dyn FnMut(),
+        after_block: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for block in &self.blocks {
             block.update(s, z, mask, pair_mask)?;
             settle(z)?;
-            after_block();
+            after_block()?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::config::{Config, TransformerConfig};
-use crate::ops::{AdaNorm, Attention, ConditionedTransition, Linear, Norm, gate_add, pair_bias, sigmoid};
+use crate::ops::{ConditionedAttention, ConditionedTransition, Linear, Norm, pair_bias};
 use crate::weights::Weights;
 
 /// Where a transformer normalises the pair representation: which it is, its weights file says.
@@ -36,11 +36,9 @@ impl PairNorm {
 /// One block: Alg. 23 lines 2-3.
 #[derive(Debug)]
 pub struct TokenBlock {
-    ada_norm: AdaNorm,
-    out_gate: Linear,
     norm_z: Option<Norm>,
     bias: Linear,
-    attention: Attention,
+    attention: ConditionedAttention,
     transition: ConditionedTransition,
 }
 
@@ -50,11 +48,9 @@ impl TokenBlock {
         let (c, c_s) = (config.c_token, config.c_s);
         let a = w.at("attention_pair_bias");
         Ok(Self {
-            ada_norm: AdaNorm::load(c, c_s, &a.at("ada_norm"))?,
-            out_gate: Linear::load(c_s, c, &a.at("out_gate"))?,
             norm_z: pair_norm.of_block(config.c_z, &a)?,
             bias: Linear::load(config.c_z, sizes.n_head, &a.at("bias"))?,
-            attention: Attention::load(c, c, sizes.c_hidden, sizes.n_head, &a.at("attention"))?,
+            attention: ConditionedAttention::load(c, c_s, sizes.c_hidden, sizes.n_head, &a)?,
             transition: ConditionedTransition::load(c, c_s, sizes.n_transition * c, &w.at("transition"))?,
         })
     }
@@ -73,9 +69,7 @@ impl TokenBlock {
 
     /// Alg. 24: the attention half of `update`.
     pub fn attend(&self, a: &Tensor, s: &Tensor, biases: &[&Tensor]) -> Result<()> {
-        let n = self.ada_norm.forward(a, s)?;
-        let gate = sigmoid(&self.out_gate.forward(s)?)?;
-        gate_add(a, &gate, &self.attention.forward(&n, &n, biases)?)
+        self.attention.add_to(a, s, biases)
     }
 }
 

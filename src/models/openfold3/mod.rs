@@ -86,32 +86,33 @@ impl OpenFold3 {
         Ok(model)
     }
 
-    /// Trunk with recycling: AF3 SI Alg. 1 lines 1-14. `watch` is told of each part that is done; `after_cycle` sees the representations of each cycle.
+    /// Trunk with recycling: AF3 SI Alg. 1 lines 1-14. `watch` is told of each part that is done, and may end it with an error;
+    /// `after_cycle` sees the representations of each cycle.
     pub fn trunk(
         &self,
         batch: &Batch,
         n_cycle: usize,
         noise: &mut dyn NoiseSource,
-        watch: &mut dyn FnMut(TrunkProgress),
+        watch: &mut dyn FnMut(TrunkProgress) -> Result<()>,
         after_cycle: &mut dyn FnMut(usize, &Tensor, &Tensor) -> Result<()>,
     ) -> Result<Trunk> {
         let initial = self.input.forward(batch)?;
         settle(&initial.s)?;
-        watch(TrunkProgress { cycle: 0, done: TrunkPart::Input });
+        watch(TrunkProgress { cycle: 0, done: TrunkPart::Input })?;
         let (mut s, mut z) = (None, None);
         for cycle in 0..n_cycle {
             let pair = self.recycling.pair(&initial, batch, z.take())?;
             self.template.add_to(&pair, batch)?;
             settle(&pair)?;
-            watch(TrunkProgress { cycle, done: TrunkPart::Template });
+            watch(TrunkProgress { cycle, done: TrunkPart::Template })?;
             let rows = self.msa_embedder.choose_rows(batch, noise);
             let (m, msa_mask) = self.msa_embedder.forward(batch, &rows, &initial.s_input)?;
             self.msa.update(&m, &pair, &msa_mask, &batch.pair_mask)?;
             drop(m);
-            watch(TrunkProgress { cycle, done: TrunkPart::Msa });
+            watch(TrunkProgress { cycle, done: TrunkPart::Msa })?;
             let single = self.recycling.single(&initial, s.take())?;
             self.pairformer.update(&single, &pair, &batch.token_mask, &batch.pair_mask, &mut || {
-                watch(TrunkProgress { cycle, done: TrunkPart::Block });
+                watch(TrunkProgress { cycle, done: TrunkPart::Block })
             })?;
             after_cycle(cycle, &single, &pair)?;
             (s, z) = (Some(single), Some(pair));

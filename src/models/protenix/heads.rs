@@ -93,7 +93,7 @@ impl ConfidenceHead {
     ) -> Result<AtomLogits> {
         self.embed(s_input, z, representatives)?;
         let s = self.norm_s.forward(&s.clamp(-SINGLE_LIMIT, SINGLE_LIMIT)?)?;
-        self.pairformer.update(&s, z, &batch.token_mask, &batch.pair_mask, &mut || {})?;
+        self.pairformer.update(&s, z, &batch.token_mask, &batch.pair_mask, &mut || Ok(()))?;
         let per_atom = |(norm, linear): &(Norm, Linear)| {
             of_real_atoms(&norm_linear(&s, norm, linear)?, self.max_atoms_per_token, batch)
         };

@@ -117,7 +117,7 @@ impl Protenix {
             self.msa.update(&m, &pair, &msa_mask, &batch.pair_mask)?;
             drop(m);
             let single = self.recycling.single(&initial, s.take())?;
-            self.pairformer.update(&single, &pair, &batch.token_mask, &batch.pair_mask, &mut || {})?;
+            self.pairformer.update(&single, &pair, &batch.token_mask, &batch.pair_mask, &mut || Ok(()))?;
             after_cycle(cycle, &single, &pair)?;
             (s, z) = (Some(single), Some(pair));
         }

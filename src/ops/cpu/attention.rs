@@ -80,6 +80,9 @@ impl Bias<'_> {
     }
 }
 
+/// Values of a bias that a task keeps turned: half of a second cache of 1 MB.
+const NEAR: usize = 1 << 17;
+
 /// Attention of all queries to all keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
@@ -103,29 +106,39 @@ impl Attention<'_> {
         let [b, n, m, h, d] = self.sizes;
         let (c, panel) = (h * d, isa.panel());
         let n_panel = n.div_ceil(panel);
-        // Few heads: the queries of a head go to several tasks.
-        let pieces = (4 * rayon::current_num_threads()).div_ceil(b * h).min(n_panel);
+        // Samples with one bias go to one task, which turns it once.
+        let of_queries: Vec<&Bias> = self.biases.iter().filter(|bias| bias.of_queries()).collect();
+        let one = !of_queries.is_empty() && of_queries.iter().all(|bias| bias.strides[0] == 0);
+        let together = if one { b } else { 1 };
+        let groups = b / together * h;
+        // Few heads, or more of a bias than stays near: the queries of a head go to several tasks.
+        let pieces = (4 * rayon::current_num_threads()).div_ceil(groups).max((n * m).div_ceil(NEAR)).min(n_panel);
         let height = n_panel.div_ceil(pieces) * panel;
-        for_each(b * h * pieces, b * n * m * c >= 1 << 18, |task| {
-            let (sample, head, piece) = (task / pieces / h, task / pieces % h, task % pieces);
-            let hidden = self.hidden(sample, head);
-            let keys = sample * m * c + head * d;
-            // The values of a head are read once for each panel of queries: close together.
-            let mut v = Scratch::new(m * d);
-            for (row, v) in v.chunks_mut(d).enumerate() {
-                v.copy_from_slice(&self.v[keys + row * c..][..d]);
+        for_each(groups * pieces, b * n * m * c >= 1 << 18, |task| {
+            let (group, head, piece) = (task / pieces / h, task / pieces % h, task % pieces);
+            let queries = piece * height..n.min((piece + 1) * height);
+            let panels = || queries.clone().step_by(panel).map(|first| (first, panel.min(queries.end - first)));
+            let mut turned = Scratch::new(if of_queries.is_empty() { 0 } else { height * m });
+            for ((first, count), turned) in panels().zip(turned.chunks_mut(m * panel)) {
+                self.turn(isa, &of_queries, [group * together, head, first, count], turned);
             }
-            let mut bias = Scratch::new(m * panel);
+            let mut v = Scratch::new(m * d);
             let mut o = Scratch::new(d * panel);
-            let end = n.min((piece + 1) * height);
-            for first in (piece * height..end).step_by(panel) {
-                let count = panel.min(end - first);
-                let start = (sample * n + first) * c + head * d;
-                let bias = self.bias(isa, [sample, head, first, count], &mut bias);
-                let head = Head { q: (&self.q[start..], c), k: (&self.k[keys..], c), v: (&v, d), d, n_key: m };
-                head.attend(isa, count, bias, hidden.as_deref(), &mut o);
-                // SAFETY: these channels of these queries belong to this task.
-                unsafe { store(isa, &o, (count, d), self.gate, dst, start, c) };
+            for sample in group * together..(group + 1) * together {
+                let hidden = self.hidden(sample, head);
+                let keys = sample * m * c + head * d;
+                // The values of a head are read once for each panel of queries: close together.
+                for (row, v) in v.chunks_mut(d).enumerate() {
+                    v.copy_from_slice(&self.v[keys + row * c..][..d]);
+                }
+                for (i, (first, count)) in panels().enumerate() {
+                    let bias = (!of_queries.is_empty()).then(|| &turned[i * m * panel..][..m * panel]);
+                    let start = (sample * n + first) * c + head * d;
+                    let head = Head { q: (&self.q[start..], c), k: (&self.k[keys..], c), v: (&v, d), d, n_key: m };
+                    head.attend(isa, count, bias, hidden.as_deref(), &mut o);
+                    // SAFETY: these channels of these queries belong to this task.
+                    unsafe { store(isa, &o, (count, d), self.gate, dst, start, c) };
+                }
             }
         });
     }
@@ -142,24 +155,21 @@ impl Attention<'_> {
         sum
     }
 
-    /// The sum of all that depends on the query, as columns of a panel of queries.
-    fn bias<'s>(&self, isa: Isa, part: [usize; 4], sum: &'s mut Scratch) -> Option<&'s [f32]> {
+    /// The sum of `biases`, which depend on the query, as columns of a panel of queries.
+    fn turn(&self, isa: Isa, biases: &[&Bias], part: [usize; 4], sum: &mut [f32]) {
         let [sample, head, first, count] = part;
         let (m, panel) = (self.sizes[2], isa.panel());
-        let mut some = false;
-        for bias in self.biases.iter().filter(|bias| bias.of_queries()) {
+        for (i, bias) in biases.iter().enumerate() {
             let [b, h, q, _] = bias.strides;
             let values = &bias.values[sample * b + head * h + first * q..];
-            if some {
+            if i == 0 {
+                to_columns(isa, values, q, count, m, sum, panel);
+            } else {
                 let mut next = Scratch::new(m * panel);
                 to_columns(isa, values, q, count, m, &mut next, panel);
                 Function::Add.apply(isa, sum, &next, &[]);
-            } else {
-                to_columns(isa, values, q, count, m, sum, panel);
             }
-            some = true;
         }
-        some.then_some(&**sum)
     }
 }
 

@@ -79,11 +79,16 @@ impl<F: Fn(&mut [f32]) -> Result<()>> InplaceOp1 for Update<F> {
     }
 }
 
-/// `x`, or a copy of it if it lies in the storage of `dst`, which is about to be changed.
+/// `x` in order, or a copy of it if it lies in the storage of `dst`, which is about to be changed.
 pub fn apart(x: &Tensor, dst: &Tensor) -> Result<Tensor> {
+    apart_as_is(x, dst)?.contiguous()
+}
+
+/// As [`apart`], but in whatever order it lies.
+pub fn apart_as_is(x: &Tensor, dst: &Tensor) -> Result<Tensor> {
     let shared = {
         let (a, b) = (x.storage_and_layout().0, dst.storage_and_layout().0);
         std::ptr::eq(&*a, &*b)
     };
-    if shared { x.force_contiguous() } else { x.contiguous() }
+    if shared { x.force_contiguous() } else { Ok(x.clone()) }
 }

@@ -106,6 +106,7 @@ pub fn bench(plan: &Plan, progress: &mut dyn Progress) -> Result<Vec<Row>, Predi
             let (seconds, peak) = (start.elapsed().as_secs_f64(), heap::take_peak());
             events.push(Event { done, seconds, peak_bytes: peak.saturating_sub(weight_bytes) });
             start = Instant::now();
+            Ok(())
         };
         inference.run(watch, &mut |_, _| Ok(()))?;
         let of = |stage, n_call, seconds, flop, peak_bytes| Row {

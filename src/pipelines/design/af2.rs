@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::complex::{cas, cif_of_chains, file_id, known, known_chains, positions};
 use super::place::Place;
 use super::sequences::sequence_of;
-use super::stage::{Made, Stage};
+use super::stage::{Fault, Made, Stage, one_by_one};
 use super::{DesignError, causes, read_record, read_text};
 use crate::chem::atom_layout::residue;
 use crate::features::af2::N_ATOM37;
@@ -47,6 +47,15 @@ pub struct Af2Stage<'a> {
     pub place: &'a Place,
 }
 
+impl From<FilterError> for Fault {
+    fn from(error: FilterError) -> Self {
+        match error {
+            FilterError::Stopped => Self::Stopped,
+            error => Self::Sample(causes(&error)),
+        }
+    }
+}
+
 impl Af2Stage<'_> {
     /// Work of a pass of so many residues: of a block, and of all.
     fn work(&self, n_res: usize) -> Work {
@@ -64,11 +73,7 @@ impl Af2Stage<'_> {
         (self.structure.residues.len(), n_binder)
     }
 
-    fn one(
-        &self,
-        sample: usize,
-        tick: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<(), Made>, String> {
+    fn one(&self, sample: usize, tick: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Made, Fault> {
         let text = read_text(&self.place.backbone(sample))?;
         let made = positions(&text, self.structure)?;
         let sequence = sequence_of(self.place, sample)?;
@@ -89,17 +94,11 @@ impl Af2Stage<'_> {
             Part::Block => tick(parts.block),
             Part::Heads => tick(parts.heads),
         };
-        let complex = match self.filter.complex(&design, &mut watch) {
-            Err(FilterError::Stopped) => return Ok(ControlFlow::Break(())),
-            done => done.map_err(|e| causes(&e))?,
-        };
+        let complex = self.filter.complex(&design, &mut watch)?;
         let pass = self.work(n_binder).pass;
         let mut watch = |_: usize, part: Part| if part == Part::Heads { tick(pass) } else { tick(0) };
-        let alone = match self.filter.alone(&sequence, &mut watch) {
-            Err(FilterError::Stopped) => return Ok(ControlFlow::Break(())),
-            done => done.map_err(|e| causes(&e))?,
-        };
-        self.made(sample, &target, &binder, &sequence, &complex, &alone).map(ControlFlow::Continue)
+        let alone = self.filter.alone(&sequence, &mut watch)?;
+        Ok(self.made(sample, &target, &binder, &sequence, &complex, &alone)?)
     }
 
     /// The files of a sample.
@@ -214,15 +213,7 @@ impl Stage for Af2Stage<'_> {
         samples: &[usize],
         tick: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<(), Vec<Result<Made, String>>>, DesignError> {
-        let mut all = Vec::with_capacity(samples.len());
-        for &sample in samples {
-            all.push(match self.one(sample, tick) {
-                Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
-                Ok(ControlFlow::Continue(made)) => Ok(made),
-                Err(error) => Err(error),
-            });
-        }
-        Ok(ControlFlow::Continue(all))
+        one_by_one(samples, |sample| self.one(sample, tick))
     }
 }
 

@@ -46,6 +46,42 @@ pub trait Stage {
     ) -> Result<ControlFlow<(), Vec<Result<Made, String>>>, DesignError>;
 }
 
+/// What ends the work on a sample before it is done.
+pub enum Fault {
+    /// It was broken off.
+    Stopped,
+    /// What is wrong with it.
+    Sample(String),
+    /// What is wrong with every sample.
+    All(DesignError),
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::Sample(message)
+    }
+}
+
+/// [`Stage::make`] of a stage that works on one sample after the other.
+///
+/// # Errors
+/// What fails for every sample.
+pub fn one_by_one(
+    samples: &[usize],
+    mut one: impl FnMut(usize) -> Result<Made, Fault>,
+) -> Result<ControlFlow<(), Vec<Result<Made, String>>>, DesignError> {
+    let mut all = Vec::with_capacity(samples.len());
+    for &sample in samples {
+        all.push(match one(sample) {
+            Ok(made) => Ok(made),
+            Err(Fault::Sample(message)) => Err(message),
+            Err(Fault::Stopped) => return Ok(ControlFlow::Break(())),
+            Err(Fault::All(error)) => return Err(error),
+        });
+    }
+    Ok(ControlFlow::Continue(all))
+}
+
 /// What became of the samples of a stage.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tally {

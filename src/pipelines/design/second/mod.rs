@@ -16,7 +16,7 @@ pub use target::{Target, order};
 use super::complex::{cif_of_prediction, known_chains, positions};
 use super::place::Place;
 use super::sequences::sequence_of;
-use super::stage::{Made, Stage};
+use super::stage::{Fault, Made, Stage, one_by_one};
 use super::{DesignError, causes, read_record, read_text};
 use crate::chem::restype::LETTERS;
 use crate::features::protenix::ProteinChain;
@@ -74,21 +74,6 @@ struct Asked {
     order: Vec<usize>,
     target: Vec<ProteinChain>,
     binder: ProteinChain,
-}
-
-/// What ends a sample.
-enum Fault {
-    Stopped,
-    /// What is wrong with it.
-    Sample(String),
-    /// What is wrong with every sample.
-    All(DesignError),
-}
-
-impl From<String> for Fault {
-    fn from(message: String) -> Self {
-        Self::Sample(message)
-    }
 }
 
 impl From<FilterError> for Fault {
@@ -267,15 +252,6 @@ impl Stage for SecondStage<'_> {
         samples: &[usize],
         tick: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<(), Vec<Result<Made, String>>>, DesignError> {
-        let mut all = Vec::with_capacity(samples.len());
-        for &sample in samples {
-            all.push(match self.one(sample, tick) {
-                Ok(made) => Ok(made),
-                Err(Fault::Sample(message)) => Err(message),
-                Err(Fault::Stopped) => return Ok(ControlFlow::Break(())),
-                Err(Fault::All(error)) => return Err(error),
-            });
-        }
-        Ok(ControlFlow::Continue(all))
+        one_by_one(samples, |sample| self.one(sample, tick))
     }
 }

@@ -1,6 +1,5 @@
 //! The networks of the second filter: Protenix, base or mini, and OpenFold3, on protein chains. OpenFold3 is run with the settings that
 //! PXDesign runs Protenix with: few steps of a sampler without added noise.
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,10 +13,10 @@ use crate::features::protenix::{ChainAlignments, ProteinChain, species};
 use crate::io::a3m::Alignment;
 use crate::models::af3::config::Config;
 use crate::models::af3::cost::{Cost, Sizes};
-use crate::models::openfold3::OpenFold3;
+use crate::models::openfold3::{OpenFold3, TrunkPart, TrunkProgress};
 use crate::models::protenix::Protenix;
 use crate::pipelines::design::DesignError;
-use crate::pipelines::infer::Inference;
+use crate::pipelines::infer::{Done, Inference};
 use crate::pipelines::memory::Estimate;
 use crate::pipelines::protenix::filter::{Filter, FilterError, KnownChain, Predicted, Settings, Watch};
 use crate::query::{Chain, MsaFile, PAIRING_NAME, Query};
@@ -141,7 +140,7 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Predicts a complex of these chains. OpenFold3 cannot be broken off.
+    /// Predicts a complex of these chains.
     ///
     /// # Errors
     /// Chains without features, and what the network and the disk report.
@@ -202,15 +201,30 @@ impl Runner<'_> {
             wanted: &[0],
             folder: self.folder,
         };
+        let (n_block, mut blocks) = (model.config.pairformer.n_block, 0);
+        let mut is_stopped = false;
+        let mut told = |done: Done| {
+            let done = match done {
+                Done::Trunk(TrunkProgress { cycle, done: TrunkPart::Block }) => {
+                    blocks += 1;
+                    (blocks == (cycle + 1) * n_block).then_some(cycle + 1)
+                }
+                Done::Step(step) => Some(n_cycle + step),
+                _ => None,
+            };
+            is_stopped = done.is_some_and(|done| watch(done).is_break());
+            if is_stopped { candle_core::bail!("broken off") } else { Ok(()) }
+        };
         let mut made = None;
-        inference.run(&mut |_| {}, &mut |_, scored| {
+        let ended = inference.run(&mut told, &mut |_, scored| {
             made = Some((scored.positions().to_vec(), scored.confidence.clone()));
             Ok(())
-        })?;
-        let (positions, confidence) = made.ok_or(FilterError::Stopped)?;
-        if (1..=n_cycle + n_step).any(|done| watch(done) == ControlFlow::Break(())) {
+        });
+        if is_stopped {
             return Err(FilterError::Stopped);
         }
+        ended?;
+        let (positions, confidence) = made.ok_or(FilterError::Stopped)?;
         Ok(Predicted { features, positions, confidence })
     }
 }
@@ -262,15 +276,37 @@ fn columns(alignment: &Alignment, kept: &[usize]) -> Alignment {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::io::a3m;
+    use crate::models::openfold3::config::untrained;
+
+    #[test]
+    fn openfold3_is_broken_off_after_any_cycle_and_step() {
+        let device = Device::Cpu;
+        let model = OpenFold3::load(&untrained(), &Weights::untrained(1, &device)).expect("a small network");
+        let network = Network::OpenFold3(Box::new(model));
+        let folder = tempfile::tempdir().expect("a folder");
+        let runner = Runner { network: &network, device: &device, folder: folder.path() };
+        let settings = Settings { n_cycle: 2, n_step: 3, ..Settings::FILTER };
+        for last in 1..=6 {
+            let mut told = vec![];
+            let made = runner.predict(&[ProteinChain::new("GAVK".into(), 0)], settings, 1, &mut |done| {
+                told.push(done);
+                if done == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(told, (1..=last.min(5)).collect::<Vec<_>>());
+            assert_eq!(matches!(made, Err(FilterError::Stopped)), last < 6, "{last}: {:?}", made.err());
+        }
+    }
 
     #[test]
     fn openfold3_is_asked_for_what_is_kept() {
         let main = a3m::parse(">q\nMKTAY\n>a\nM-TgAY\n", usize::MAX).expect("an alignment");
         let text = ">q\nMKTAY\n>UniRef100_A_9606/1-5\nMKSAY\n>other\nMKSAF\n";
         let pairing = a3m::parse(text, usize::MAX).expect("an alignment");
-        let alignments = Some(ChainAlignments { main, pairing: Some(pairing) });
+        let alignments = Some(ChainAlignments { main: Arc::new(main), pairing: Some(Arc::new(pairing)) });
         let chain = ProteinChain { kept: vec![1, 4, 5], alignments, ..ProteinChain::new("MKTUY".into(), 0) };
         let asked = query_chain((2, &chain));
         assert_eq!((asked.sequence.as_str(), asked.ids), ("MXY", vec!["000002".to_owned()]));

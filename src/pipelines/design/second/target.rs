@@ -48,12 +48,10 @@ impl Target {
             let chain = &task.chains[at];
             // A chain without alignments has those of another of its sequence, as in the official program's cache.
             let source = |other: &&TargetChain| other.msa.is_some() && other.sequence == chain.sequence;
-            let given = task.chains.iter().find(|other| other.id == chain.id).filter(source);
+            let given = Some(chain).filter(source);
             let msa = given.or_else(|| task.chains.iter().find(source)).and_then(|chain| chain.msa.as_ref());
-            let alignments = msa.map(|msa| ChainAlignments {
-                main: msa.main.as_ref().clone(),
-                pairing: Some(msa.pairing.as_ref().clone()),
-            });
+            let alignments =
+                msa.map(|msa| ChainAlignments { main: msa.main.clone(), pairing: Some(msa.pairing.clone()) });
             let sequence = chain.sequence.clone();
             let whole = ProteinChain { sequence, kept: chain.within.clone(), entity, alignments };
             Part { id: ids[at].clone(), seen: seen(chain, entity), cas: seen_cas(chain), chain: whole }

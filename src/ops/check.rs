@@ -37,7 +37,7 @@ type Attend = fn(&Tensor, &Tensor, &Tensor, &[&Tensor], Option<&Tensor>, usize) 
 type Turn = fn(&RopeAttention, &Tensor, &Rope, &Tensor) -> Result<Tensor>;
 
 /// Name, operation, reference.
-const CASES: [(&str, Side, Side); 27] = [
+const CASES: [(&str, Side, Side); 28] = [
     ("layer norm", |p| p.norm(C)?.forward(&p.x()?), |p| p.norm(C)?.forward_reference(&p.x()?)),
     (
         "adaptive norm",
@@ -120,6 +120,15 @@ const CASES: [(&str, Side, Side); 27] = [
         "SwiGLU transition",
         |p| p.changed(p.z()?, |z| p.transition()?.add_to(z, Some(&p.mask()?))),
         |p| p.changed(p.z()?, |z| p.transition()?.add_to_reference(z, Some(&p.mask()?))),
+    ),
+    (
+        "conditioned attention",
+        |p| p.changed(p.x()?, |x| p.conditioned_attention()?.add_to(x, &p.s()?, &[&p.pairs()?])),
+        |p| {
+            let layer = p.conditioned_attention()?;
+            let condition = layer.condition_reference(&p.s()?)?;
+            p.changed(p.x()?, |x| layer.add_with_reference(x, &condition, &[&p.pairs()?]))
+        },
     ),
     (
         "conditioned transition",
@@ -298,6 +307,15 @@ impl Place<'_> {
 
     fn relu_transition(&self) -> Result<ReluTransition> {
         ReluTransition::load(C_Z, 4 * C_Z, &self.weights().at("relu"))
+    }
+
+    fn conditioned_attention(&self) -> Result<ConditionedAttention> {
+        ConditionedAttention::load(C, C, C / 3, 3, &self.weights().at("conditioned_attention"))
+    }
+
+    /// A pair bias of three heads.
+    fn pairs(&self) -> Result<Tensor> {
+        self.tensor(5, &[1, 3, N, N])? * 5.
     }
 
     fn conditioned(&self) -> Result<ConditionedTransition> {

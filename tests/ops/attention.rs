@@ -1,12 +1,14 @@
 //! Attention to all keys and in windows, and its biases.
 use candle_core::{DType, Device, Tensor};
 use fold::ops::{
-    Linear, LocalAttention, Norm, Rope, RopeAttention, attention, attention_reference, norm_rotate,
-    norm_rotate_reference, pair_bias, pair_bias_reference, same_sequence_bias,
+    ConditionedAttention, Linear, LocalAttention, Norm, Rope, RopeAttention, attention, attention_reference,
+    norm_rotate, norm_rotate_reference, pair_bias, pair_bias_reference, same_sequence_bias,
 };
 use proptest::prelude::*;
 
-use crate::support::{Layout, Numbers, Part, Spread, channels, close, layout, precision, property, size, spread};
+use crate::support::{
+    Layout, Numbers, Part, Spread, channels, close, layout, precision, property, same_change, size, spread,
+};
 
 /// Channels of a head, those of the models among them.
 fn head() -> impl Strategy<Value = usize> + Clone {
@@ -88,6 +90,40 @@ fn attention_to_all() {
         let gate = gate.as_ref().map(wide).transpose()?;
         let biases: Vec<_> = wide_arrays.iter().collect();
         close(&got, &attention_reference(&wide(&q)?, &wide(&k)?, &wide(&v)?, &biases, gate.as_ref(), h)?)
+    });
+}
+
+#[test]
+fn conditioned_attention() {
+    let biases = prop::sample::subsequence(vec![Bias::Pair, Bias::Turned, Bias::Query, Bias::HiddenKeys], 0..=4);
+    let shape = (1..4usize, any::<bool>(), size(), channels(), channels(), 1..4usize, head());
+    property(40, (shape, biases, any::<bool>(), layout(), any::<u64>()), |case| {
+        let &((b, shared, n, c, c_s, h, d), ref biases, gated, lie, seed) = case;
+        let mut numbers = Numbers::new(seed);
+        let (to_heads, of_s) = (Part::Linear(c, h * d), Part::Linear(c_s, c));
+        let mut parts = vec![
+            ("ada_norm.norm_s", Part::Scale(c_s)),
+            ("ada_norm.gain", of_s),
+            ("ada_norm.shift", of_s),
+            ("attention.q", to_heads),
+            ("attention.k", to_heads),
+            ("attention.v", to_heads),
+            ("attention.out", Part::Linear(h * d, c)),
+            ("out_gate", of_s),
+        ];
+        if gated {
+            parts.push(("attention.gate", to_heads));
+        }
+        let layer = ConditionedAttention::load(c, c_s, d, h, &numbers.weights(&parts)?)?;
+        let a = numbers.tensor(&[b, n, c])?;
+        let s = lie.of(&numbers.tensor(&[if shared { 1 } else { b }, n, c_s])?)?;
+        let arrays = biases.iter().map(|x| x.tensor(&mut numbers, [b, h, n, n])).collect::<Result<Vec<_>, _>>()?;
+        let wide = precision(biases.iter().any(|x| x.hides()));
+        let wide_arrays = arrays.iter().map(|x| x.to_dtype(wide)).collect::<Result<Vec<_>, _>>()?;
+        let (biases, wide_biases): (Vec<_>, Vec<_>) = arrays.iter().zip(&wide_arrays).unzip();
+        let condition = layer.condition_reference(&s.to_dtype(wide)?)?;
+        let reference = |a: &Tensor| layer.add_with_reference(a, &condition, &wide_biases);
+        same_change(&a, wide, |a| layer.add_to(a, &s, &biases), reference)
     });
 }
 

@@ -109,16 +109,6 @@ impl AdaNorm {
     }
 }
 
-/// AF3 SI Alg. 25: `a += sigmoid(gate(s)) * out(silu(a n) * b n)`, `n = ada_norm(a, s)`.
-#[derive(Debug, Clone)]
-pub struct ConditionedTransition {
-    ada_norm: AdaNorm,
-    a: Linear,    // c_a -> n_hidden
-    b: Linear,    // c_a -> n_hidden
-    gate: Linear, // c_s -> c_a
-    out: Linear,  // n_hidden -> c_a
-}
-
 /// The part of a conditioned layer, `a += sigmoid(gate(s)) * layer(ada_norm(a, s))`, that depends on `s` alone.
 #[derive(Debug, Clone)]
 pub struct LayerCondition {
@@ -170,6 +160,16 @@ impl LayerCondition {
             f(a, ConditionRows { norm, gate: &gate, period })
         })
     }
+}
+
+/// AF3 SI Alg. 25: `a += sigmoid(gate(s)) * out(silu(a n) * b n)`, `n = ada_norm(a, s)`.
+#[derive(Debug, Clone)]
+pub struct ConditionedTransition {
+    ada_norm: AdaNorm,
+    a: Linear,    // c_a -> n_hidden
+    b: Linear,    // c_a -> n_hidden
+    gate: Linear, // c_s -> c_a
+    out: Linear,  // n_hidden -> c_a
 }
 
 impl ConditionedTransition {

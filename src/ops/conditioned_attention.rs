@@ -97,24 +97,28 @@ mod tests {
     use crate::ops::ada_norm::tests::ada_norm;
     use crate::ops::testing::{Noise, on_each_isa, same_change};
 
+    fn layer(noise: &mut Noise, c: usize, c_s: usize, n_head: usize, gated: bool) -> ConditionedAttention {
+        ConditionedAttention {
+            ada_norm: ada_norm(noise, c, c_s),
+            attention: Attention {
+                q: noise.linear(c, c),
+                k: noise.linear_without_bias(c, c),
+                v: noise.linear_without_bias(c, c),
+                gate: gated.then(|| noise.linear_without_bias(c, c)),
+                out: noise.linear_without_bias(c, c),
+                n_head,
+            },
+            out_gate: noise.linear(c_s, c),
+        }
+    }
+
     #[test]
     fn sizes_and_biases() -> Result<()> {
         on_each_isa(|| {
             let mut noise = Noise::new(1);
             for (b, n, c, c_s, h) in [(1, 1, 8, 4, 1), (3, 17, 24, 16, 3), (4, 70, 96, 5, 2), (2, 216, 768, 384, 16)] {
                 for gated in [true, false] {
-                    let layer = ConditionedAttention {
-                        ada_norm: ada_norm(&mut noise, c, c_s),
-                        attention: Attention {
-                            q: noise.linear(c, c),
-                            k: noise.linear_without_bias(c, c),
-                            v: noise.linear_without_bias(c, c),
-                            gate: gated.then(|| noise.linear_without_bias(c, c)),
-                            out: noise.linear_without_bias(c, c),
-                            n_head: h,
-                        },
-                        out_gate: noise.linear(c_s, c),
-                    };
+                    let layer = layer(&mut noise, c, c_s, h, gated);
                     let a = noise.tensor(&[b, n, c]);
                     let hidden = noise.mask(&[1, 1, 1, n]).affine(1e9, -1e9)?;
                     let (shared, own) = (noise.tensor(&[1, h, n, n]), noise.tensor(&[b, h, n, n]));
@@ -137,18 +141,7 @@ mod tests {
     fn bias_of_the_same_storage() -> Result<()> {
         let mut noise = Noise::new(2);
         let (n, c) = (6, 12);
-        let layer = ConditionedAttention {
-            ada_norm: ada_norm(&mut noise, c, 4),
-            attention: Attention {
-                q: noise.linear(c, c),
-                k: noise.linear(c, c),
-                v: noise.linear(c, c),
-                gate: None,
-                out: noise.linear(c, c),
-                n_head: 2,
-            },
-            out_gate: noise.linear(4, c),
-        };
+        let layer = layer(&mut noise, c, 4, 2, false);
         let (a, s) = (noise.tensor(&[1, n, c]), noise.tensor(&[1, n, 4]));
         let bias = |a: &Tensor| a.reshape((1, 2, n, n));
         let condition = layer.condition(&s)?;

@@ -47,6 +47,7 @@ pub trait Stage {
 }
 
 /// What ends the work on a sample before it is done.
+#[derive(Debug)]
 pub enum Fault {
     /// It was broken off.
     Stopped,

@@ -289,16 +289,24 @@ mod tests {
         let network = Network::OpenFold3(Box::new(model));
         let folder = tempfile::tempdir().expect("a folder");
         let runner = Runner { network: &network, device: &device, folder: folder.path() };
-        let settings = Settings { n_cycle: 2, n_step: 3, ..Settings::FILTER };
-        for last in 1..=6 {
+        let told_until = |last: usize, n_step: usize| {
             let mut told = vec![];
+            let settings = Settings { n_cycle: 2, n_step, ..Settings::FILTER };
             let made = runner.predict(&[ProteinChain::new("GAVK".into(), 0)], settings, 1, &mut |done| {
                 told.push(done);
                 if done == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
-            assert_eq!(told, (1..=last.min(5)).collect::<Vec<_>>());
-            assert_eq!(matches!(made, Err(FilterError::Stopped)), last < 6, "{last}: {:?}", made.err());
+            (told, made)
+        };
+        for last in 1..=5 {
+            // So many steps that the test would not end if they were made.
+            let (told, made) = told_until(last, 1_000_000);
+            assert_eq!(told, (1..=last).collect::<Vec<_>>());
+            assert!(matches!(made, Err(FilterError::Stopped)), "{last}: {:?}", made.err());
         }
+        let (told, made) = told_until(usize::MAX, 3);
+        assert_eq!(told, [1, 2, 3, 4, 5]);
+        assert!(made.is_ok(), "{:?}", made.err());
     }
 
     #[test]
